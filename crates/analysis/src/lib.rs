@@ -1,0 +1,1 @@
+//! What a trained network does, layer by layer: measures, figures, reports.

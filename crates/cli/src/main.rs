@@ -1,0 +1,3 @@
+//! The `whitebox` command.
+
+fn main() {}

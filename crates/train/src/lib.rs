@@ -1,0 +1,1 @@
+//! The training engine: schedules, optimisers, checkpoints, metrics, exact resume.

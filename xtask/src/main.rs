@@ -1,0 +1,3 @@
+//! Prepares the machine and opens the door.
+
+fn main() {}
