@@ -1,2 +1,55 @@
-//! Compiles the C++ shim and lets doc-tests find libtorch.
-fn main() {}
+//! Compiles the C++ shim against libtorch's headers, and lets doc-tests find libtorch when they run.
+
+use std::path::{Path, PathBuf};
+use std::{env, fs, io, process};
+
+fn main() {
+    println!("cargo::rerun-if-changed=src/shim.cpp");
+    println!("cargo::rerun-if-env-changed=LIBTORCH");
+    if let Err(message) = build() {
+        println!("cargo::error={message}");
+        process::exit(1);
+    }
+}
+
+fn build() -> Result<(), String> {
+    let libtorch = libtorch()?;
+    let include = libtorch.join("include");
+    cc::Build::new()
+        .cpp(true)
+        .file("src/shim.cpp")
+        .flag("-std=c++17")
+        .flag("-D_GLIBCXX_USE_CXX11_ABI=1")
+        // As system headers, so that warnings speak of the shim alone.
+        .flag("-isystem")
+        .flag(include.as_os_str())
+        .flag("-isystem")
+        .flag(include.join("torch/csrc/api/include").as_os_str())
+        .debug(false)
+        .try_compile("torch_extras_shim")
+        .map_err(|e| format!("the C++ shim of torch-extras does not compile against {}: {e}", libtorch.display()))?;
+    let lib = link_into_out_dir(&libtorch.join("lib")).map_err(|e| format!("no link to libtorch in OUT_DIR: {e}"))?;
+    println!("cargo::rustc-link-search=native={}", lib.display());
+    Ok(())
+}
+
+fn libtorch() -> Result<PathBuf, String> {
+    let fix = "run `cargo xtask setup`, or set LIBTORCH to a libtorch 2.11";
+    let dir = env::var_os("LIBTORCH").map(PathBuf::from).ok_or(format!("LIBTORCH is not set: {fix}"))?;
+    if !dir.join("include/ATen/ATen.h").is_file() {
+        return Err(format!("LIBTORCH={} holds no include/ATen/ATen.h: {fix}", dir.display()));
+    }
+    Ok(dir)
+}
+
+/// Cargo puts link-search folders below the target folder, and only those, on the library path of what it runs. Doc-tests have no other
+/// way to libtorch: they are built in a temporary folder, where an rpath relative to the executable leads nowhere.
+fn link_into_out_dir(lib: &Path) -> io::Result<PathBuf> {
+    let out_dir = env::var_os("OUT_DIR").map(PathBuf::from).ok_or(io::Error::other("OUT_DIR is not set"))?;
+    let link = out_dir.join("libtorch");
+    if fs::symlink_metadata(&link).is_ok() {
+        fs::remove_file(&link)?;
+    }
+    std::os::unix::fs::symlink(lib, &link)?;
+    Ok(link)
+}

@@ -1,0 +1,67 @@
+//! Declarations of `shim.cpp`. Nothing here is public; the safe modules check arguments before they call.
+
+use libc::c_char;
+use tch::{Device, Tensor};
+use torch_sys::C_tensor;
+
+use crate::error::{Error, Result};
+
+pub(crate) type List = *const *const C_tensor;
+
+unsafe extern "C" {
+    pub(crate) fn te_autocast_enter(
+        d: i32,
+        enabled: bool,
+        kind: i32,
+        old: *mut bool,
+        old_kind: *mut i32,
+    ) -> *mut c_char;
+    pub(crate) fn te_autocast_leave(device: i32, old_enabled: bool, old_kind: i32) -> *mut c_char;
+    pub(crate) fn te_autocast_is_enabled(device: i32, enabled: *mut bool) -> *mut c_char;
+    pub(crate) fn te_adamw(
+        count: usize,
+        params: List,
+        grads: List,
+        exp_avgs: List,
+        exp_avg_sqs: List,
+        step: i64,
+        lr: f64,
+        beta1: f64,
+        beta2: f64,
+        weight_decay: f64,
+        eps: f64,
+    ) -> *mut c_char;
+    pub(crate) fn te_lion(
+        count: usize,
+        params: List,
+        grads: List,
+        exp_avgs: List,
+        lr: f64,
+        beta1: f64,
+        beta2: f64,
+        weight_decay: f64,
+    ) -> *mut c_char;
+    pub(crate) fn te_global_norm(count: usize, list: List, norm: *mut *mut C_tensor) -> *mut c_char;
+    pub(crate) fn te_clip_by_norm(count: usize, list: List, norm: *const C_tensor, max: f64) -> *mut c_char;
+    pub(crate) fn te_scale(count: usize, list: List, factor: f64) -> *mut c_char;
+    pub(crate) fn te_clear_grads(count: usize, list: List) -> *mut c_char;
+    pub(crate) fn te_rng_get(device: i32, state: *mut *mut C_tensor) -> *mut c_char;
+    pub(crate) fn te_rng_set(device: i32, state: *const C_tensor) -> *mut c_char;
+    pub(crate) fn te_cuda_peak_memory(index: i32, bytes: *mut u64) -> *mut c_char;
+}
+
+/// The at::Tensor pointers of a list, borrowed for the time of a call.
+pub(crate) fn pointers(list: &[Tensor]) -> Vec<*const C_tensor> {
+    list.iter().map(Tensor::as_ptr).collect()
+}
+
+/// The shim's number for a device: -1 is the CPU, others are CUDA indices.
+pub(crate) fn device_number(device: Device) -> Result<i32> {
+    match device {
+        Device::Cpu => Ok(-1),
+        Device::Cuda(index) => i8::try_from(index)
+            .map(i32::from)
+            .map_err(|_| Error::Argument(format!("CUDA device {index} is out of range"))),
+        other => Err(Error::Argument(format!("device {other:?} is not supported: expected the CPU or a CUDA device"))),
+    }
+}
