@@ -160,8 +160,9 @@ fn strided_windows_become_contiguous() {
     let read = |pickle: &[u8]| {
         read_bytes(&archive(&dict_of(pickle), &[("0", &storage)])).unwrap().state_dict().unwrap()[0].1.clone()
     };
-    // The transpose of a 3x4 matrix, one column of it, an inner block, one row expanded, a reversed pair of dimensions of one.
-    let cases: [(&[u8], &[&[u8]], &[&[u8]], Vec<f32>); 5] = [
+    // The transpose of a 3x4 matrix, one column of it, an inner block, one row expanded, one element with absurd strides.
+    type Integers = &'static [&'static [u8]];
+    let cases: [(&[u8], Integers, Integers, Vec<f32>); 5] = [
         (b"K\0", &[b"K\x04", b"K\x03"], &[b"K\x01", b"K\x04"], (0..12).map(|i| (i % 3 * 4 + i / 3) as f32).collect()),
         (b"K\x02", &[b"K\x03"], &[b"K\x04"], vec![2., 6., 10.]),
         (b"K\x05", &[b"K\x02", b"K\x02"], &[b"K\x04", b"K\x01"], vec![5., 6., 9., 10.]),

@@ -12,8 +12,8 @@ use super::calls;
 use super::error::Problem;
 use super::tensor::{Storage, TensorRef};
 
-/// Most nodes that a pickle may build: a checkpoint has a few for every tensor, this many would fill a gigabyte.
-pub(super) const MAX_NODES: usize = 1 << 24;
+/// Most nodes that a pickle may build: a tensor takes about sixteen, this many would fill a gigabyte.
+pub(super) const MAX_NODES: usize = 1 << 23;
 
 /// Number of a node in its [`Graph`].
 pub(super) type Id = usize;
