@@ -10,6 +10,7 @@ pub mod cuda;
 mod error;
 mod ffi;
 pub mod fused;
+pub mod pth;
 pub mod rng;
 
 pub use error::{Error, Result};
