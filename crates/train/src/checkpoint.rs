@@ -1,0 +1,310 @@
+//! Checkpoints on disk: `checkpoints/step-00000123/{model.safetensors, optimizer.safetensors, state.json}`, and `checkpoints/best`, a
+//! link to one of them.
+//!
+//! A folder is written under a hidden name, every file is brought to the disk, and only then is it renamed: at any moment there is the
+//! old checkpoint or the new one, never half. `state.json` is written last and holds the length and checksum of the others, so that a
+//! folder damaged later is found out and passed over.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, TryLockError};
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::TrainConfig;
+use crate::error::{Error, Result};
+
+/// The task's file in a checkpoint folder.
+pub const MODEL_FILE: &str = "model.safetensors";
+/// The engine's tensors in a checkpoint folder: moments and random states.
+pub const OPTIMIZER_FILE: &str = "optimizer.safetensors";
+const STATE_FILE: &str = "state.json";
+const FORMAT: u32 = 1;
+
+/// Where a run stands: everything of a checkpoint that is not a tensor.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    /// Version of this layout.
+    pub format: u32,
+    /// Version of the program that wrote it.
+    pub version: String,
+    /// Optimiser steps done.
+    pub step: u64,
+    /// The epoch of the next batch.
+    pub epoch: u64,
+    /// The number of the next batch in its epoch.
+    pub batch: u64,
+    /// Samples seen.
+    pub samples: u64,
+    /// Updates that the optimiser made (steps without samples are none).
+    pub updates: u64,
+    /// Whether the run is at its end.
+    pub finished: bool,
+    /// Threads of libtorch: with another number sums may round differently.
+    pub threads: i32,
+    /// The evaluation made at this step, if one was.
+    pub evaluation: Vec<(String, f64)>,
+    /// The best evaluation so far.
+    pub best: Option<Best>,
+    /// The settings of the run.
+    pub config: TrainConfig,
+    /// Lengths and checksums of the files beside.
+    pub files: BTreeMap<String, FileRecord>,
+}
+
+/// The best evaluation so far.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Best {
+    /// Name of the measure.
+    pub metric: String,
+    /// Its value.
+    pub value: f64,
+    /// The step after which it was measured.
+    pub step: u64,
+}
+
+/// What a file must be like to be the one that was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileRecord {
+    /// Length in bytes.
+    pub bytes: u64,
+    /// CRC-32C of the content.
+    pub crc32c: u32,
+}
+
+impl State {
+    /// The state of a run that has not begun.
+    pub fn new(config: &TrainConfig) -> Self {
+        Self {
+            format: FORMAT,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            step: 0,
+            epoch: 0,
+            batch: 0,
+            samples: 0,
+            updates: 0,
+            finished: false,
+            threads: tch::get_num_threads(),
+            evaluation: Vec::new(),
+            best: None,
+            config: config.clone(),
+            files: BTreeMap::new(),
+        }
+    }
+
+    /// Reads the state of a checkpoint folder and holds the files beside it against their records.
+    ///
+    /// # Errors
+    /// A folder that is not whole, or of another format; the message says what is wrong.
+    pub fn read(folder: &Path) -> Result<Self> {
+        let path = folder.join(STATE_FILE);
+        let text = fs::read(&path).map_err(Error::io("reading", &path))?;
+        #[derive(Deserialize)]
+        struct Format {
+            format: u32,
+        }
+        let unreadable = |e| Error::checkpoint(&path, format!("is no checkpoint state: {e}"));
+        let Format { format } = serde_json::from_slice(&text).map_err(unreadable)?;
+        if format != FORMAT {
+            return Err(Error::checkpoint(&path, format!("has format {format}, this program reads format {FORMAT}")));
+        }
+        let state: Self = serde_json::from_slice(&text).map_err(unreadable)?;
+        for name in [MODEL_FILE, OPTIMIZER_FILE] {
+            let path = folder.join(name);
+            let expected =
+                state.files.get(name).ok_or_else(|| Error::checkpoint(&path, "has no record in state.json"))?;
+            let found = FileRecord::of(&path)?;
+            if found != *expected {
+                let problem = format!(
+                    "is damaged: {} bytes with checksum {:08x}, expected {} with {:08x}",
+                    found.bytes, found.crc32c, expected.bytes, expected.crc32c
+                );
+                return Err(Error::checkpoint(&path, problem));
+            }
+        }
+        Ok(state)
+    }
+}
+
+impl FileRecord {
+    fn of(path: &Path) -> Result<Self> {
+        let content = fs::read(path).map_err(Error::io("reading", path))?;
+        Ok(Self { bytes: content.len() as u64, crc32c: crc32c::crc32c(&content) })
+    }
+}
+
+/// The checkpoints of a run. While this value lives no other process can open them for writing.
+#[derive(Debug)]
+pub struct Checkpoints {
+    dir: PathBuf,
+    _lock: File,
+}
+
+impl Checkpoints {
+    /// Opens `run/checkpoints`, making it where it is missing, and clears away what a killed process left half done.
+    ///
+    /// # Errors
+    /// A folder that cannot be written; another process that trains there.
+    pub fn open(run: &Path) -> Result<Self> {
+        let dir = run.join("checkpoints");
+        fs::create_dir_all(&dir).map_err(Error::io("making the folder", &dir))?;
+        let path = dir.join(".lock");
+        let lock = File::create(&path).map_err(Error::io("writing", &path))?;
+        if matches!(lock.try_lock(), Err(TryLockError::WouldBlock)) {
+            return Err(Error::checkpoint(&dir, "another process is training in this folder: wait for it or stop it"));
+        }
+        for entry in fs::read_dir(&dir).map_err(Error::io("reading", &dir))?.flatten() {
+            if entry.file_name().to_string_lossy().starts_with(".half-") {
+                remove(&entry.path())?;
+            }
+        }
+        Ok(Self { dir, _lock: lock })
+    }
+
+    /// The folder that holds them.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The folder of the checkpoint after `step` steps.
+    pub fn path(&self, step: u64) -> PathBuf {
+        self.dir.join(format!("step-{step:08}"))
+    }
+
+    /// The steps of all checkpoints, whole or not, in order.
+    ///
+    /// # Errors
+    /// A folder that cannot be read.
+    pub fn steps(&self) -> Result<Vec<u64>> {
+        let entries = fs::read_dir(&self.dir).map_err(Error::io("reading", &self.dir))?;
+        let step = |entry: fs::DirEntry| entry.file_name().to_str()?.strip_prefix("step-")?.parse().ok();
+        let mut steps: Vec<u64> = entries.flatten().filter_map(step).collect();
+        steps.sort_unstable();
+        Ok(steps)
+    }
+
+    /// The last whole checkpoint, with a sentence on each later one that is not. `None` where none was ever written.
+    ///
+    /// # Errors
+    /// There are checkpoints, but none is whole.
+    pub fn latest(&self) -> Result<(Option<(PathBuf, State)>, Vec<String>)> {
+        let mut warnings = Vec::new();
+        for step in self.steps()?.into_iter().rev() {
+            match State::read(&self.path(step)) {
+                Ok(state) => return Ok((Some((self.path(step), state)), warnings)),
+                Err(error) => warnings.push(format!("{error}; going back to the checkpoint before it")),
+            }
+        }
+        match warnings.first() {
+            None => Ok((None, warnings)),
+            Some(first) => {
+                Err(Error::checkpoint(&self.dir, format!("none of the checkpoints is whole, first: {first}")))
+            }
+        }
+    }
+
+    /// Writes a checkpoint: `write` fills the folder that it is given with the two tensor files. Where a whole checkpoint of the same
+    /// step exists its tensors are kept, since a step has one outcome, and only its state is replaced.
+    ///
+    /// # Errors
+    /// Those of `write` and of the file system. The checkpoints that were there stay as they were.
+    pub fn save(&self, state: &mut State, write: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
+        let folder = self.path(state.step);
+        if let Ok(old) = State::read(&folder) {
+            state.files = old.files;
+            write_state(&folder, state)?;
+            return Ok(folder);
+        }
+        let half = self.dir.join(format!(".half-{}", state.step));
+        let result = self.fill(&half, state, write).and_then(|()| {
+            remove(&folder)?; // damaged, or not there
+            fs::rename(&half, &folder).map_err(Error::io("renaming a new checkpoint to", &folder))?;
+            sync(&self.dir)
+        });
+        if result.is_err() {
+            // The first error is the one to report; what is left here is cleared at the next start.
+            let _ = remove(&half);
+        }
+        result.map(|()| folder)
+    }
+
+    fn fill(&self, half: &Path, state: &mut State, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+        fs::create_dir(half).map_err(Error::io("making the folder", half))?;
+        write(half)?;
+        for name in [MODEL_FILE, OPTIMIZER_FILE] {
+            let path = half.join(name);
+            sync(&path)?;
+            state.files.insert(name.to_owned(), FileRecord::of(&path)?);
+        }
+        write_state(half, state)
+    }
+
+    /// Points `best` at the checkpoint of `step`, where that exists.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn set_best(&self, step: u64) -> Result<()> {
+        let (link, next, target) = (self.dir.join("best"), self.dir.join(".half-best"), self.path(step));
+        let Some(name) = target.file_name().filter(|_| target.is_dir()) else { return Ok(()) };
+        if fs::read_link(&link).is_ok_and(|now| now.as_os_str() == name) {
+            return Ok(());
+        }
+        if link.is_dir() && !link.is_symlink() {
+            remove(&link)?; // a copy that followed the link made a folder of it
+        }
+        remove(&next)?;
+        std::os::unix::fs::symlink(name, &next).map_err(Error::io("writing the link", &next))?;
+        fs::rename(&next, &link).map_err(Error::io("writing the link", &link))?;
+        sync(&self.dir)
+    }
+
+    /// Removes all checkpoints up to `state.step` but the last `keep` and the best. Later ones, of which a resume found that they are
+    /// damaged, are replaced when their step comes.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn prune(&self, state: &State, keep: u64) -> Result<()> {
+        let best = state.best.as_ref().map(|best| best.step);
+        let keep = usize::try_from(keep).unwrap_or(usize::MAX);
+        for step in self.steps()?.into_iter().rev().filter(|step| *step <= state.step).skip(keep) {
+            if Some(step) != best {
+                // Renamed first, so that a kill in the middle leaves no half checkpoint behind.
+                let half = self.dir.join(format!(".half-{step}"));
+                fs::rename(self.path(step), &half).map_err(Error::io("removing", &self.path(step)))?;
+                remove(&half)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Replaces `state.json` in one stroke.
+fn write_state(folder: &Path, state: &State) -> Result<()> {
+    let (path, next) = (folder.join(STATE_FILE), folder.join(".state.json"));
+    let text = serde_json::to_vec_pretty(state).map_err(|e| Error::checkpoint(&path, e.to_string()))?;
+    let write = || {
+        let mut file = File::create(&next)?;
+        file.write_all(&text)?;
+        file.sync_all()?;
+        fs::rename(&next, &path)
+    };
+    write().map_err(Error::io("writing", &path))?;
+    sync(folder)
+}
+
+/// Brings a file, or the names in a folder, to the disk.
+fn sync(path: &Path) -> Result<()> {
+    File::open(path).and_then(|file| file.sync_all()).map_err(Error::io("syncing", path))
+}
+
+/// Removes a file, a link or a folder; nothing there is fine.
+fn remove(path: &Path) -> Result<()> {
+    let result = match fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    };
+    result.map_err(Error::io("removing", path))
+}

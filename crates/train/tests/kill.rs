@@ -1,0 +1,2 @@
+//! Placeholder for the moment.
+fn main() {}
