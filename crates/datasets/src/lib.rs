@@ -1,1 +1,33 @@
 //! Images as plain buffers: readers, transforms and a deterministic multi-threaded loader.
+//!
+//! Nothing here knows a tensor library. A [`Dataset`] hands out 8-bit images, a [`Pipeline`] turns each into
+//! normalised floats, and a [`Loader`] does both in worker threads and stacks the results into [`Batch`]es.
+//! What comes at which step is a pure function of seed, epoch and index (see [`SampleRng`]).
+#![doc = include_str!("../README.md")]
+
+pub mod cifar;
+mod dataset;
+mod decode;
+pub mod digits;
+mod epoch;
+mod error;
+mod file;
+pub mod folder;
+pub mod idx;
+mod loader;
+mod pipeline;
+mod resample;
+mod rng;
+mod subset;
+mod transform;
+
+pub use dataset::{Dataset, Image, InMemory, Split};
+pub use decode::decode;
+pub use epoch::Epoch;
+pub use error::{Error, Result};
+pub use folder::ImageFolder;
+pub use loader::{Batch, Loader, LoaderConfig, OnCorrupt};
+pub use pipeline::Pipeline;
+pub use rng::{SampleRng, permutation};
+pub use subset::Subset;
+pub use transform::{Filter, Size, Transform};

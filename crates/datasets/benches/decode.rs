@@ -1,0 +1,115 @@
+//! What a sample costs: decoding, transforms, and the loader as a whole.
+//!
+//! `image` decodes JPEG through zune-jpeg, which has SIMD code for the inverse DCT and the colour conversion, so that
+//! there is no second decoder of the same kind beside it to gain from. `decode/jpeg` against `transform/*` shows where a
+//! sample's time goes.
+
+use std::hint::black_box;
+use std::io::Cursor;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use image::{DynamicImage, ImageFormat, RgbImage, codecs::jpeg::JpegEncoder};
+use whitebox_datasets::{
+    Dataset, Filter, ImageFolder, Loader, LoaderConfig, Pipeline, SampleRng, Split, Transform, decode, idx,
+};
+
+/// A picture with edges and grain of about a photograph's size in bytes: 500 x 375, the commonest of ImageNet.
+fn picture() -> RgbImage {
+    RgbImage::from_fn(500, 375, |x, y| {
+        let grain = (x * 7919 + y * 104_729 + x * y * 31) % 24;
+        let edge = if (x / 40 + y / 30) % 2 == 0 { 60 } else { 0 };
+        image::Rgb([(x / 4 + grain + edge) as u8, (y / 3 + grain) as u8, ((x + y) / 8 + edge + grain) as u8])
+    })
+}
+
+fn jpeg() -> Vec<u8> {
+    let mut bytes = Vec::new();
+    JpegEncoder::new_with_quality(&mut bytes, 90).encode_image(&picture()).expect("an RGB image encodes as JPEG");
+    bytes
+}
+
+fn other(format: ImageFormat) -> Vec<u8> {
+    let mut bytes = Cursor::new(Vec::new());
+    DynamicImage::from(picture()).write_to(&mut bytes, format).expect("an RGB image encodes");
+    bytes.into_inner()
+}
+
+fn imagenet(transforms: Vec<Transform>) -> Pipeline {
+    let (mean, std) = (Pipeline::IMAGENET_MEAN.to_vec(), Pipeline::IMAGENET_STD.to_vec());
+    Pipeline::new(transforms, 3, mean, std).expect("the settings are valid")
+}
+
+fn evaluation() -> Vec<Transform> {
+    let resize = Transform::Resize { size: 256.into(), filter: Filter::Bilinear };
+    vec![resize, Transform::CenterCrop { size: 224.into() }]
+}
+
+fn training() -> Vec<Transform> {
+    vec![Transform::random_resized_crop(224), Transform::HorizontalFlip { probability: 0.5 }]
+}
+
+fn decoding(c: &mut Criterion) {
+    let mut group = c.benchmark_group("decode");
+    let files = [("jpeg", jpeg()), ("png", other(ImageFormat::Png)), ("webp", other(ImageFormat::WebP))];
+    for (name, bytes) in files {
+        group.throughput(Throughput::Bytes(bytes.len() as u64));
+        group.bench_function(name, |b| b.iter(|| decode(black_box(&bytes), name).expect("the file is whole")));
+    }
+    group.finish();
+}
+
+fn transforms(c: &mut Criterion) {
+    let mut group = c.benchmark_group("transform");
+    let image = decode(&jpeg(), "picture").expect("the file is whole");
+    for (name, steps) in [("resize256_crop224", evaluation()), ("random_resized_crop224_flip", training())] {
+        let pipeline = imagenet(steps);
+        let mut out = vec![0.0; 3 * 224 * 224];
+        let mut index = 0;
+        group.bench_function(name, |b| {
+            b.iter_batched(
+                || image.clone(),
+                |image| {
+                    index += 1;
+                    pipeline.apply(image, &mut SampleRng::new(0, 0, index), &mut out).expect("the image fits")
+                },
+                BatchSize::SmallInput,
+            )
+        });
+    }
+    group.finish();
+}
+
+fn loading(c: &mut Criterion) {
+    let mut group = c.benchmark_group("loader");
+    group.sample_size(10).measurement_time(Duration::from_secs(3));
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let class = dir.path().join("class");
+    std::fs::create_dir(&class).expect("a folder can be made");
+    (0..64).for_each(|i| std::fs::write(class.join(format!("{i:02}.jpg")), jpeg()).expect("a file can be written"));
+    let folder: Arc<dyn Dataset> = Arc::new(ImageFolder::open(dir.path()).expect("the folder is whole"));
+
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data");
+    let clothes: Arc<dyn Dataset> = Arc::new(idx::fashion_mnist(&data, Split::Test).expect("data/ is whole"));
+    let shift =
+        vec![Transform::RandomCrop { size: 28.into(), padding: 2 }, Transform::HorizontalFlip { probability: 0.5 }];
+    let small = Pipeline::new(shift, 1, vec![0.286], vec![0.353]).expect("the settings are valid");
+
+    let sets = [("jpeg_500x375", folder, Arc::new(imagenet(training()))), ("fashion_mnist", clothes, Arc::new(small))];
+    for (name, set, pipeline) in sets {
+        group.throughput(Throughput::Elements(set.len() as u64));
+        for workers in [0, 1, 2] {
+            let config = LoaderConfig { batch_size: 16, workers, ..Default::default() };
+            let loader = Loader::new(set.clone(), pipeline.clone(), config).expect("the settings are valid");
+            let epoch =
+                || loader.epoch(0, 0).map(|batch| batch.expect("the files are whole").labels.len()).sum::<usize>();
+            group.bench_function(format!("{name}/{workers}_workers"), |b| b.iter(epoch));
+        }
+    }
+    group.finish();
+}
+
+criterion_group!(benches, decoding, transforms, loading);
+criterion_main!(benches);

@@ -1,0 +1,15 @@
+//! The crate seen from outside: every reader against files made here and against the real data in `data/`, the
+//! transforms against PIL's values, the loader over worker counts, and bad input of every kind.
+#![allow(missing_docs)]
+
+mod bad_images;
+mod cifar;
+mod data;
+mod digits;
+mod folder;
+mod idx;
+mod loader;
+mod pipeline;
+mod subset;
+mod support;
+mod transform;

@@ -1,0 +1,75 @@
+//! Files and images made for the tests.
+
+use std::fs;
+use std::io::{Cursor, Write};
+use std::path::{Path, PathBuf};
+
+use flate2::{Compression, write::GzEncoder};
+use image::{DynamicImage, ImageFormat, RgbImage};
+use whitebox_datasets::{Error, Image, Pipeline, Result, Transform};
+
+/// The project's `data/` folder.
+pub fn data() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data")
+}
+
+/// Checks that a result is an error whose message has all these parts and is one line.
+#[track_caller]
+pub fn says<T>(result: Result<T>, parts: &[&str]) -> Error {
+    let error = result.err().expect("an error");
+    let text = error.to_string();
+    for part in parts {
+        assert!(text.contains(part), "{part:?} is not in {text:?}");
+    }
+    assert!(!text.contains('\n'), "{text:?}");
+    error
+}
+
+pub fn gz(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+/// An IDX file: magic, dimensions, values.
+pub fn idx(magic: u32, shape: &[u32], values: &[u8]) -> Vec<u8> {
+    let header = std::iter::once(&magic).chain(shape).flat_map(|number| number.to_be_bytes());
+    header.chain(values.iter().copied()).collect()
+}
+
+/// Values that vary in every direction.
+pub fn pattern(width: usize, height: usize, channels: usize) -> Image {
+    let value = |i: usize| {
+        let (k, x, y) = (i % channels, i / channels % width, i / channels / width);
+        ((x * 37 + y * 91 + k * 53 + x * y * 7) % 256) as u8
+    };
+    Image::new(width, height, channels, (0..width * height * channels).map(value).collect()).unwrap()
+}
+
+/// A smooth picture, which JPEG keeps to within a few values.
+pub fn smooth(width: u32, height: u32) -> RgbImage {
+    RgbImage::from_fn(width, height, |x, y| image::Rgb([(x * 200 / width) as u8, (y * 200 / height) as u8, 90]))
+}
+
+pub fn encoded(image: impl Into<DynamicImage>, format: ImageFormat) -> Vec<u8> {
+    let mut bytes = Cursor::new(Vec::new());
+    image.into().write_to(&mut bytes, format).unwrap();
+    bytes.into_inner()
+}
+
+pub fn jpeg(width: u32, height: u32) -> Vec<u8> {
+    encoded(smooth(width, height), ImageFormat::Jpeg)
+}
+
+/// Writes a file and the folders above it.
+pub fn put(path: impl AsRef<Path>, bytes: impl AsRef<[u8]>) -> PathBuf {
+    let path = path.as_ref();
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, bytes).unwrap();
+    path.to_owned()
+}
+
+/// A pipeline whose output is `value / 255`.
+pub fn plain(transforms: Vec<Transform>, channels: usize) -> Pipeline {
+    Pipeline::new(transforms, channels, vec![0.0; channels], vec![1.0; channels]).unwrap()
+}
