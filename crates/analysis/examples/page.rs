@@ -38,7 +38,9 @@ fn samples() -> Vec<Sample> {
         let pixels = (0..784u64).map(|k| {
             let (x, y) = ((k % 28) as f64 - 13.5, (k / 28) as f64 - 13.5);
             let radius = 6.0 + 6.0 * noise(i + 77);
-            (255.0 * (1.0 - (x.hypot(y * (0.6 + noise(i))) - radius).clamp(0.0, 1.0)) * (0.6 + 0.4 * noise(i * 784 + k))) as u8
+            (255.0
+                * (1.0 - (x.hypot(y * (0.6 + noise(i))) - radius).clamp(0.0, 1.0))
+                * (0.6 + 0.4 * noise(i * 784 + k))) as u8
         });
         Sample {
             width: 28,
@@ -57,7 +59,11 @@ fn classification() -> Classification {
     let mut confusion = vec![vec![0u64; 10]; 10];
     for i in 0..IMAGES {
         let truth = (i % 10) as usize;
-        let other = if matches!(truth, 0 | 2 | 4 | 6) { [0, 2, 4, 6][(noise(i) * 4.0) as usize] } else { [5, 7, 9][(noise(i) * 3.0) as usize] };
+        let other = if matches!(truth, 0 | 2 | 4 | 6) {
+            [0, 2, 4, 6][(noise(i) * 4.0) as usize]
+        } else {
+            [5, 7, 9][(noise(i) * 3.0) as usize]
+        };
         let predicted = if noise(i + 4000) < 0.8 { truth } else { other };
         confusion[truth][predicted] += 1;
     }

@@ -78,7 +78,9 @@ fn head_shape(uz: &Tensor, heads: usize) -> Result<(i64, i64, i64, i64)> {
         _ => Err(shape(
             "U^T LN(Z^l)",
             uz,
-            format!("[batch, tokens, heads x p] with at least one token and a width that {heads} heads divide; is the number of heads right?"),
+            format!(
+                "[batch, tokens, heads x p] with at least one token and a width that {heads} heads divide; is the number of heads right?"
+            ),
         )),
     }
 }
@@ -144,7 +146,10 @@ impl LayerwiseProbe {
                 let (_, tokens, heads, p) = head_shape(value, self.heads)?;
                 let (n, k, q) = *layer.shape.get_or_insert((tokens, heads, p));
                 if (n, k, q) != (tokens, heads, p) {
-                    let expected = format!("[batch, {n}, {}] as in the batches before it: rates of other sizes cannot be averaged; measure them with a probe of their own", k * q);
+                    let expected = format!(
+                        "[batch, {n}, {}] as in the batches before it: rates of other sizes cannot be averaged; measure them with a probe of their own",
+                        k * q
+                    );
                     return Err(shape(&format!("U^T LN(Z^l) of layer {number}"), value, expected));
                 }
                 layer.rate.extend(values(&coding_rate(value, self.heads)?)?);

@@ -198,7 +198,8 @@ mod tests {
 
     #[test]
     fn bins_keep_mean_and_spread() {
-        let text: String = (0..10).map(|i| format!("{{\"kind\":\"step\",\"step\":{i},\"loss\":{}}}\n", i % 2)).collect();
+        let text: String =
+            (0..10).map(|i| format!("{{\"kind\":\"step\",\"step\":{i},\"loss\":{}}}\n", i % 2)).collect();
         let series = Metrics::parse(&text).binned("step", "loss", "training", 5);
         assert_eq!(series.points, [(0.5, 0.5), (2.5, 0.5), (4.5, 0.5), (6.5, 0.5), (8.5, 0.5)]);
         let band = series.band.unwrap();

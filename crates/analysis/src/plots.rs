@@ -11,8 +11,8 @@ use crate::text::escape;
 use std::fmt::Write;
 
 pub use bars::{Bar, horizontal_bars};
-pub use heatmap::{MAX_CLASSES, confusion_matrix};
 pub(crate) use heatmap::check as check_confusion;
+pub use heatmap::{MAX_CLASSES, confusion_matrix};
 pub use line::line_chart;
 
 /// One line of a chart.
@@ -31,7 +31,7 @@ pub struct Series {
 pub struct Chart {
     /// What it shows, in a few words.
     pub title: String,
-    /// What exactly is measured, and how.
+    /// What exactly is measured, and how. `^{..}` and `_{..}` stand for raised and lowered text.
     pub caption: String,
     /// Quantity and unit of the x axis.
     pub x_label: String,
@@ -46,15 +46,21 @@ pub struct Chart {
 pub struct Figure {
     /// What it shows.
     pub title: String,
-    /// What exactly is measured, and what the drawing leaves out.
+    /// What exactly is measured, and what the drawing leaves out. `^{..}` and `_{..}` stand for raised and lowered text.
     pub caption: String,
     /// The drawing: a whole `<svg>` element.
     pub svg: String,
 }
 
 /// Hues that read on white and on near-black.
-const PALETTE: [(u8, u8, u8); 6] =
-    [(0x2f, 0x7e, 0xc4), (0xd0, 0x6a, 0x24), (0x2c, 0x96, 0x66), (0x93, 0x66, 0xc9), (0xcf, 0x4c, 0x58), (0x80, 0x80, 0x80)];
+const PALETTE: [(u8, u8, u8); 6] = [
+    (0x2f, 0x7e, 0xc4),
+    (0xd0, 0x6a, 0x24),
+    (0x2c, 0x96, 0x66),
+    (0x93, 0x66, 0xc9),
+    (0xcf, 0x4c, 0x58),
+    (0x80, 0x80, 0x80),
+];
 
 fn hex((r, g, b): (u8, u8, u8)) -> String {
     format!("#{r:02X}{g:02X}{b:02X}")

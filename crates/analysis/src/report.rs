@@ -10,7 +10,7 @@ mod pictures;
 
 use crate::plots::{Chart, Figure, line_chart};
 use crate::stats::LayerStats;
-use crate::text::escape;
+use crate::text::{count, escape, math};
 use crate::{Error, Result};
 use std::fmt::Write;
 
@@ -107,7 +107,7 @@ impl Report {
         }
         if let Some(layers) = &self.layers {
             let (reading, section) = layers::section(layers)?;
-            summary.extend(reading.iter().map(|s| escape(s)));
+            summary.extend(reading.map(|s| escape(&s)));
             sections.push_str(&section);
         }
         if !self.curves.is_empty() {
@@ -150,11 +150,16 @@ fn figure(figure: &Figure) -> String {
         "<figure><div class=\"title\">{}</div>{}<figcaption>{}</figcaption></figure>",
         escape(&figure.title),
         figure.svg,
-        escape(&figure.caption)
+        math(&figure.caption)
     )
 }
 
 /// Figures beside each other where there is room.
 fn grid(figures: &[Figure]) -> String {
     format!("<div class=\"grid\">{}</div>", figures.iter().map(figure).collect::<String>())
+}
+
+/// "1 image", "1,000 images".
+fn counted(n: u64, one: &str, many: &str) -> String {
+    format!("{} {}", count(n), if n == 1 { one } else { many })
 }

@@ -19,6 +19,26 @@ pub(crate) fn escape(text: &str) -> String {
     out
 }
 
+/// Escaped text with `^{..}` raised and `_{..}` lowered, as HTML.
+pub(crate) fn math(text: &str) -> String {
+    let mut out = String::new();
+    let text = escape(text);
+    let mut rest = text.as_str();
+    while let Some((before, tag, inside, after)) = next_script(rest) {
+        out.push_str(&format!("{before}<{tag}>{inside}</{tag}>"));
+        rest = after;
+    }
+    out + rest
+}
+
+fn next_script(text: &str) -> Option<(&str, &'static str, &str, &str)> {
+    let raised = text.split_once("^{").map(|(before, rest)| (before, "sup", rest));
+    let lowered = text.split_once("_{").map(|(before, rest)| (before, "sub", rest));
+    let (before, tag, rest) = raised.into_iter().chain(lowered).min_by_key(|(before, ..)| before.len())?;
+    let (inside, after) = rest.split_once('}')?;
+    Some((before, tag, inside, after))
+}
+
 /// A share as a percentage with one decimal; a value that is not finite says so.
 pub(crate) fn percent(x: f64) -> String {
     if x.is_finite() { format!("{:.1}\u{a0}%", 100.0 * x) } else { not_finite(x) }
@@ -49,7 +69,14 @@ fn trim_zeros(text: &str) -> &str {
 }
 
 fn not_finite(x: f64) -> String {
-    if x.is_nan() { "not a number" } else if x > 0.0 { "infinite" } else { "minus infinite" }.into()
+    if x.is_nan() {
+        "not a number"
+    } else if x > 0.0 {
+        "infinite"
+    } else {
+        "minus infinite"
+    }
+    .into()
 }
 
 /// A count with its digits in groups of three.
@@ -84,8 +111,15 @@ mod tests {
     }
 
     #[test]
+    fn scripts_are_raised_and_lowered() {
+        assert_eq!(math("Z^{l+1} <W_{k}^{T}>"), "Z<sup>l+1</sup> &lt;W<sub>k</sub><sup>T</sup>&gt;");
+        assert_eq!(math("x^{2 _{"), "x^{2 _{");
+    }
+
+    #[test]
     fn numbers_read_well() {
-        let cases = [(0.0, "0"), (1.0, "1"), (86.234_5, "86.23"), (0.0015, "0.0015"), (1e-7, "1e-7"), (123_456.0, "123456")];
+        let cases =
+            [(0.0, "0"), (1.0, "1"), (86.234_5, "86.23"), (0.0015, "0.0015"), (1e-7, "1e-7"), (123_456.0, "123456")];
         for (x, text) in cases {
             assert_eq!(number(x), text);
         }

@@ -12,11 +12,13 @@ fn golden() -> HashMap<String, Tensor> {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../model/tests/golden/crate_micro.safetensors");
     let bytes = std::fs::read(path).unwrap();
     let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
-    let wanted = file.tensors().into_iter().filter(|(name, _)| name.starts_with("act.") || name.starts_with("measure."));
+    let wanted =
+        file.tensors().into_iter().filter(|(name, _)| name.starts_with("act.") || name.starts_with("measure."));
     wanted
         .map(|(name, view)| {
             let shape: Vec<i64> = view.shape().iter().map(|s| *s as i64).collect();
-            let values: Vec<f32> = view.data().chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect();
+            let values: Vec<f32> =
+                view.data().chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect();
             (name, Tensor::from_slice(&values).view(&shape[..]))
         })
         .collect()
@@ -159,7 +161,9 @@ fn the_gradient_graph_is_left_alone() {
 #[test]
 fn unfit_tensors_are_errors_that_name_the_shape() {
     let tensor = |shape: &[i64]| Tensor::zeros(shape, DOUBLE);
-    for (shape, heads) in [(&[2, 3][..], 1), (&[2, 3, 8], 3), (&[2, 3, 8], 0), (&[2, 0, 8], 2), (&[2, 3, 0], 2), (&[], 1)] {
+    for (shape, heads) in
+        [(&[2, 3][..], 1), (&[2, 3, 8], 3), (&[2, 3, 8], 0), (&[2, 0, 8], 2), (&[2, 3, 0], 2), (&[], 1)]
+    {
         let error = coding_rate(&tensor(shape), heads).unwrap_err().to_string();
         assert!(error.contains(&format!("{shape:?}")), "{error}");
     }

@@ -5,8 +5,8 @@ use crate::text::{escape, percent, shorten};
 use std::fmt::Write;
 
 const ROW: f64 = 30.0;
-const LEFT: f64 = 190.0;
-const WIDTH: f64 = 560.0;
+const LEFT: f64 = 186.0;
+const WIDTH: f64 = 490.0;
 
 /// One bar.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -21,7 +21,7 @@ pub struct Bar {
 
 /// Draws shares as bars from 0 to 100 %.
 pub fn horizontal_bars(title: &str, caption: &str, bars: &[Bar]) -> Figure {
-    let full = WIDTH - LEFT - 80.0;
+    let full = WIDTH - LEFT - 70.0;
     let mut svg = open(WIDTH, ROW * bars.len().max(1) as f64 + 4.0, title);
     svg.push_str("<g font-size=\"14\" fill=\"currentColor\" dominant-baseline=\"central\">");
     if bars.is_empty() {
@@ -35,7 +35,7 @@ pub fn horizontal_bars(title: &str, caption: &str, bars: &[Bar]) -> Figure {
             svg,
             r#"<text x="{:.1}" y="{middle:.1}" text-anchor="end">{}</text><rect x="{LEFT}" y="{:.1}" width="{full:.1}" height="16" fill-opacity=".08"/><rect x="{LEFT}" y="{:.1}" width="{length:.1}" height="16" fill="{fill}"/><text x="{:.1}" y="{middle:.1}">{}</text>"#,
             LEFT - 10.0,
-            escape(&shorten(&bar.name, 26)),
+            escape(&shorten(&bar.name, 24)),
             middle - 8.0,
             middle - 8.0,
             LEFT + full + 8.0,

@@ -9,6 +9,8 @@ use std::fmt::Write;
 pub const MAX_CLASSES: usize = 100;
 /// Up to this many classes the counts are written into the cells.
 const MAX_NUMBERS: usize = 20;
+/// Up to this many classes rows and columns are named.
+const MAX_NAMES: usize = 40;
 /// Side of the matrix, whatever the number of classes.
 const SIDE: f64 = 400.0;
 
@@ -20,21 +22,27 @@ pub fn confusion_matrix(classes: &[String], confusion: &[Vec<u64>]) -> Result<Fi
     let n = classes.len();
     check(classes, confusion)?;
     if n > MAX_CLASSES {
-        return Err(Error::Data(format!("a confusion matrix of {n} classes is not legible; the limit is {MAX_CLASSES}")));
+        return Err(Error::Data(format!(
+            "a confusion matrix of {n} classes is not legible; the limit is {MAX_CLASSES}"
+        )));
     }
     let cell = SIDE / n.max(1) as f64;
-    let (left, top, names) = (118.0, 112.0, if n <= 40 { 1.0 } else { 0.0 });
-    let mut svg = open(left + SIDE + 2.0, top + SIDE + 2.0, "Confusion matrix");
+    let (left, top, right) = (104.0, 84.0, 48.0);
+    let mut svg = open(left + SIDE + right, top + SIDE + 2.0, "Confusion matrix");
     let font = (0.62 * cell).clamp(5.0, 14.0);
     let _ = write!(
         svg,
         r#"<g fill="currentColor" font-size="13"><text x="4" y="16" font-style="italic">truth ↓ predicted →</text></g><g font-size="{font:.1}" fill="currentColor">"#
     );
     for (i, name) in classes.iter().enumerate() {
-        let (name, at) = (escape(&shorten(name, 14)), (i as f64 + 0.5) * cell);
-        if names > 0.0 {
+        let (name, at) = (escape(&shorten(name, 12)), (i as f64 + 0.5) * cell);
+        if n <= MAX_NAMES {
             let (y, x) = (top + at, left + at);
-            let _ = write!(svg, r#"<text x="{:.1}" y="{y:.1}" text-anchor="end" dominant-baseline="central">{name}</text>"#, left - 8.0);
+            let _ = write!(
+                svg,
+                r#"<text x="{:.1}" y="{y:.1}" text-anchor="end" dominant-baseline="central">{name}</text>"#,
+                left - 8.0
+            );
             let _ = write!(svg, r#"<text transform="translate({x:.1} {:.1})rotate(-45)">{name}</text>"#, top - 8.0);
         }
     }

@@ -10,11 +10,11 @@ use crate::{Error, Result};
 use plotters::coord::Shift;
 use plotters::prelude::*;
 
-/// Size in drawing units, twice the size at which text is about 13 px.
+/// Size in drawing units, twice the size at which text is about 15 px.
 const SIZE: (u32, u32) = (960, 600);
-const FONT: (&str, u32) = ("sans-serif", 26);
+const FONT: (&str, u32) = ("sans-serif", 30);
 /// Mean width of a character in drawing units.
-const CHAR: i32 = 14;
+const CHAR: i32 = 16;
 /// Beyond this many points a series is thinned to the extremes of equal groups.
 const MAX_POINTS: usize = 400;
 /// Up to this many points each gets a marker.
@@ -46,8 +46,7 @@ pub fn line_chart(chart: &Chart) -> Result<Figure> {
         caption.push_str(" There is nothing to draw.");
     }
     let mut drawn = String::new();
-    draw(chart, &lines, &mut drawn)
-        .map_err(|e| Error::Plot { title: chart.title.clone(), message: e.to_string() })?;
+    draw(chart, &lines, &mut drawn).map_err(|e| Error::Plot { title: chart.title.clone(), message: e.to_string() })?;
     Ok(Figure { title: chart.title.clone(), caption, svg: fit(&drawn, &chart.title) })
 }
 
@@ -121,8 +120,8 @@ fn draw(chart: &Chart, lines: &[Vec<Vec<Point>>], out: &mut String) -> Drawing<(
     let mut plot = ChartBuilder::on(&body)
         .margin(8)
         .margin_right(28)
-        .x_label_area_size(82)
-        .y_label_area_size(124)
+        .x_label_area_size(88)
+        .y_label_area_size(138)
         .build_cartesian_2d(x0..x1, y0..y1)?;
     // Layers and epochs are whole numbers: few of them get a tick each, and no tick falls between.
     let whole = all().all(|p| p.0.fract() == 0.0) && x1 - x0 < 14.0;
@@ -138,8 +137,8 @@ fn draw(chart: &Chart, lines: &[Vec<Vec<Point>>], out: &mut String) -> Drawing<(
         .x_label_formatter(&|x| if whole && x.fract() != 0.0 { String::new() } else { number(round(*x, x1 - x0)) })
         .y_label_formatter(&|y| number(round(*y, y1 - y0)))
         .label_style(text(FONT))
-        .x_desc(shorten(&chart.x_label, 60))
-        .y_desc(shorten(&chart.y_label, 34))
+        .x_desc(shorten(&chart.x_label, 50))
+        .y_desc(shorten(&chart.y_label, 30))
         .axis_desc_style(text(FONT))
         .draw()?;
 
@@ -164,7 +163,7 @@ fn draw(chart: &Chart, lines: &[Vec<Vec<Point>>], out: &mut String) -> Drawing<(
         }
     }
     if lines.iter().all(Vec::is_empty) {
-        let style = text(("sans-serif", 30));
+        let style = text(FONT);
         body.draw(&Text::new("no data", (i32::try_from(SIZE.0)? / 2 - 20, i32::try_from(SIZE.1)? / 2 - 60), style))?;
     }
     drop(plot);
@@ -201,7 +200,7 @@ where
     if names.len() < 2 {
         return Ok(4);
     }
-    let (left, right, row) = (124, i32::try_from(SIZE.0)? - 20, 38);
+    let (left, right, row) = (138, i32::try_from(SIZE.0)? - 20, 38);
     let (mut x, mut y) = (left, 24);
     for (i, name) in names.iter().enumerate() {
         let name = shorten(name, 44);
@@ -211,7 +210,7 @@ where
         }
         area.draw(&PathElement::new(vec![(x, y), (x + 60, y)], hue(i).stroke_width(4)))?;
         area.draw(&marker((x + 30, y), i))?;
-        area.draw(&Text::new(name, (x + 70, y - 11), FONT.into_font().color(&BLACK)))?;
+        area.draw(&Text::new(name, (x + 70, y - 13), FONT.into_font().color(&BLACK)))?;
         x += width + 24;
     }
     Ok(y + 22)
@@ -221,8 +220,10 @@ where
 fn fit(drawn: &str, title: &str) -> String {
     let body = drawn.split_once('>').map_or("", |(_, rest)| rest);
     let mut svg = open(f64::from(SIZE.0), f64::from(SIZE.1), title);
-    let mut body = body.replace("\"#000000\"", "\"currentColor\"").replace(" opacity=\"1\"", "").replace('\n', "");
-    body = body.replace(" font-family=\"sans-serif\"", "").replace("font-size=\"20.967741935483872\"", "font-size=\"26\"");
+    let mut body = body.replace("\"#000000\"", "\"currentColor\"");
+    for noise in [" opacity=\"1\"", " font-family=\"sans-serif\"", "\n"] {
+        body = body.replace(noise, "");
+    }
     for (i, dash) in DASHES.iter().enumerate().filter(|(_, dash)| !dash.is_empty()) {
         let stroke = format!("stroke=\"{}\" stroke-width=\"4\"", hex(PALETTE[i]));
         body = body.replace(&stroke, &format!("{stroke} stroke-dasharray=\"{dash}\""));

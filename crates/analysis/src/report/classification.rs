@@ -1,6 +1,6 @@
 //! The section on a classifier: accuracy beside a simple method, confusions, sample predictions.
 
-use super::{Classification, Error, figure, grid, pictures};
+use super::{Classification, Error, counted, figure, pictures};
 use crate::Result;
 use crate::plots::{Bar, MAX_CLASSES, confusion_matrix, horizontal_bars};
 use crate::text::{count, escape, percent};
@@ -19,6 +19,10 @@ fn total(c: &Classification) -> u64 {
     c.confusion.iter().flatten().sum()
 }
 
+fn images(n: u64) -> String {
+    counted(n, "image", "images")
+}
+
 /// The accuracy in words, beside the baseline.
 pub(super) fn sentence(c: &Classification) -> Result<String> {
     let (right, total) = (right(c), total(c));
@@ -30,9 +34,9 @@ pub(super) fn sentence(c: &Classification) -> Result<String> {
         )));
     }
     let mut text = if total > 0 {
-        format!("It predicts {} of {} images right ({})", count(right), count(total), percent(c.accuracy))
+        format!("The model predicts {} of {} right ({})", count(right), images(total), percent(c.accuracy))
     } else {
-        format!("Its accuracy is given as {}, without the predictions it comes from", percent(c.accuracy))
+        format!("The accuracy is given as {}, without the predictions it comes from", percent(c.accuracy))
     };
     if let Some(baseline) = &c.baseline {
         let points = 100.0 * (c.accuracy - baseline.accuracy);
@@ -52,26 +56,20 @@ pub(super) fn section(c: &Classification) -> Result<String> {
     let mut html = String::from("<section><h2>Classification</h2>");
     html.push_str(&figure(&accuracy_bars(c)));
     crate::plots::check_confusion(&c.classes, &c.confusion)?;
-    let mut figures = Vec::new();
-    if c.classes.len() <= MAX_CLASSES {
-        figures.push(confusion_matrix(&c.classes, &c.confusion)?);
-    }
-    if c.classes.len() <= MAX_BARS {
-        figures.push(class_bars(c));
-    }
-    html.push_str(&grid(&figures));
-    if c.classes.len() > MAX_CLASSES {
-        let _ = write!(html, "<p>A confusion matrix of {} classes is not legible and not drawn.</p>", c.classes.len());
-    }
-    html.push_str(&confusions(c));
-    html.push_str("</section>");
+    let matrix = if c.classes.len() <= MAX_CLASSES {
+        figure(&confusion_matrix(&c.classes, &c.confusion)?)
+    } else {
+        format!("<p>A confusion matrix of {} classes is not legible and not drawn.</p>", c.classes.len())
+    };
+    let bars = if c.classes.len() <= MAX_BARS { figure(&class_bars(c)) } else { String::new() };
+    let _ = write!(html, "<div class=\"grid\">{matrix}<div>{bars}{}</div></div></section>", confusions(c));
     html.push_str(&pictures::section(&c.samples)?);
     Ok(html)
 }
 
 fn accuracy_bars(c: &Classification) -> crate::plots::Figure {
     let mut bars = vec![Bar { name: "this model".into(), share: c.accuracy, accent: true }];
-    let mut caption = format!("Share of the {} images predicted right.", count(total(c)));
+    let mut caption = format!("Share of the {} predicted right.", images(total(c)));
     if let Some(baseline) = &c.baseline {
         bars.push(Bar { name: baseline.name.clone(), share: baseline.accuracy, accent: false });
         caption.push_str(" Grey: a simple method on the same images, for comparison.");
@@ -85,10 +83,10 @@ fn class_bars(c: &Classification) -> crate::plots::Figure {
         share: row.get(i).copied().unwrap_or(0) as f64 / row.iter().sum::<u64>() as f64,
         accent: true,
     });
-    let empty = c.confusion.iter().filter(|row| row.iter().sum::<u64>() == 0).count();
+    let empty = c.confusion.iter().filter(|row| row.iter().sum::<u64>() == 0).count() as u64;
     let mut caption = String::from("Share of each true class that is predicted right (recall).");
     if empty > 0 {
-        let _ = write!(caption, " {empty} of the classes have no images: nothing to divide by.");
+        let _ = write!(caption, " Without images, so without a share: {}.", counted(empty, "class", "classes"));
     }
     horizontal_bars("Accuracy by class", &caption, &shares.collect::<Vec<_>>())
 }
