@@ -1,8 +1,9 @@
 //! A run's `metrics.jsonl`, read back as series.
 //!
-//! One JSON object a line: `kind` ("step" or "eval"), `step`, perhaps `epoch`, then numbers by name. What a crash leaves
-//! is read as what it means: an incomplete line is skipped and counted, and where a resumed run repeats steps that were
-//! already written, the repetition replaces them.
+//! One JSON object a line: `event` (or `kind`: "step", "eval"...), `step`, perhaps `epoch`, and numbers by name, either
+//! beside these or in an object of their own (`scalars`, `metrics`). What a crash leaves is read as what it means: an
+//! incomplete line is skipped and counted, and where a resumed run repeats steps that were already written, the
+//! repetition replaces them.
 
 use crate::plots::{Chart, Series};
 use crate::stats::Running;
@@ -40,7 +41,7 @@ impl Metrics {
         let metrics = Self::parse(&String::from_utf8_lossy(&bytes));
         if metrics.kinds.is_empty() && metrics.skipped > 0 {
             return Err(Error::Metrics(format!(
-                "{} holds {} lines and not one is a metrics record, an object with \"kind\" and \"step\"; is it another file?",
+                "{} holds {} lines and not one is a metrics record, an object with \"event\" and \"step\"; is it another file?",
                 path.display(),
                 metrics.skipped
             )));
@@ -141,18 +142,21 @@ impl Metrics {
 
 fn record(line: &str) -> Option<(String, Record)> {
     let Value::Object(object) = serde_json::from_str(line).ok()? else { return None };
-    let kind = object.get("kind")?.as_str()?.to_owned();
+    let kind = object.get("event").or_else(|| object.get("kind"))?.as_str()?.to_owned();
     let step = object.get("step")?.as_u64()?;
     let epoch = object.get("epoch").and_then(Value::as_f64);
-    let values = object
-        .into_iter()
-        .filter(|(name, _)| name != "step" && name != "epoch")
-        .filter_map(|(name, value)| match value {
-            Value::Null => Some((name, f64::NAN)),
-            value => value.as_f64().map(|x| (name, x)),
-        })
-        .collect();
+    let mut values = BTreeMap::new();
+    for (name, value) in object.into_iter().filter(|(name, _)| name != "step" && name != "epoch") {
+        match value {
+            Value::Object(inside) => values.extend(inside.into_iter().filter_map(|(name, v)| Some((name, float(&v)?)))),
+            value => values.extend(float(&value).map(|x| (name, x))),
+        }
+    }
     Some((kind, Record { step, epoch, values }))
+}
+
+fn float(value: &Value) -> Option<f64> {
+    if value.is_null() { Some(f64::NAN) } else { value.as_f64() }
 }
 
 #[cfg(test)]
@@ -160,11 +164,11 @@ mod tests {
     use super::*;
 
     const RUN: &str = concat!(
-        r#"{"kind":"step","step":1,"epoch":0,"loss":2.3,"lr":0.1}"#,
+        r#"{"event":"step","step":1,"epoch":0.5,"loss":2.3,"lr":0.1,"scalars":{"accuracy":0.1}}"#,
         "\n",
         r#"{"kind":"step","step":2,"epoch":0,"loss":null,"lr":0.2,"note":"text"}"#,
         "\n\n",
-        r#"{"kind":"eval","step":2,"epoch":1,"loss":2.0,"accuracy":0.5}"#,
+        r#"{"event":"eval","step":2,"epoch":1,"metrics":{"loss":2.0,"accuracy":0.5},"best":true}"#,
         "\n",
     );
 
@@ -174,6 +178,7 @@ mod tests {
         assert_eq!(metrics.points("step", "lr"), [(1.0, 0.1), (2.0, 0.2)]);
         assert!(metrics.points("step", "loss").last().is_some_and(|p| p.1.is_nan()));
         assert_eq!(metrics.last("eval", "accuracy"), Some(0.5));
+        assert_eq!(metrics.points("step", "accuracy"), [(1.0, 0.1)]);
         assert_eq!(metrics.records("eval").first().and_then(|r| r.epoch), Some(1.0));
         assert!(metrics.points("none", "loss").is_empty());
         let titles: Vec<_> = metrics.charts().into_iter().map(|c| c.title).collect();

@@ -78,8 +78,8 @@ fn png_uri(sample: &Sample) -> Result<String> {
         4 => RgbaImage::from_raw(w, h, pixels).map(DynamicImage::from),
         _ => None,
     };
-    let expected = u64::from(w) * u64::from(h) * u64::from(sample.channels);
-    let image = image.filter(|_| expected == sample.pixels.len() as u64 && expected > 0).ok_or_else(|| {
+    let expected = u128::from(w) * u128::from(h) * u128::from(sample.channels);
+    let image = image.filter(|_| expected == sample.pixels.len() as u128 && expected > 0).ok_or_else(|| {
         Error::Data(format!(
             "a sample of {w} x {h} pixels and {} channels has {} values, expected width x height x channels = {expected} with 1 to 4 channels",
             sample.channels,
