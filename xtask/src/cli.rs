@@ -1,0 +1,207 @@
+//! The command line: one word a command, every other word goes to `whitebox`.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{CommandFactory, Parser, Subcommand};
+
+use crate::setup::{Setup, Source};
+use crate::{bench, data, doctor, lapack, suite, whitebox};
+
+const HANDED_ON: &str = "\
+Every other word is handed to the whitebox program, which is built first:
+  demo       Train a small CRATE on Fashion-MNIST and write a report
+  train      Train a recipe
+  eval       Evaluate a checkpoint
+  predict    Say what images show
+  convert    Read and write PyTorch checkpoints
+  recipes    List the recipes
+`cargo xtask WORD --help` explains each.
+
+Examples:
+  cargo xtask demo
+  cargo xtask doctor
+  cargo xtask train fashion-mnist --dry-run";
+
+const SETUP_HELP: &str = "\
+Nothing is downloaded where a libtorch of the right version is there: the one that LIBTORCH names, that of an earlier
+setup (in the cache folder, shared between clones), or Python's torch. The wheels' hashes are checked.
+
+Without a network, fetch the wheels elsewhere, with the same platform names, and bring the folder:
+  python3 -m pip download --no-deps --require-hashes --only-binary=:all: --python-version 3.11 \\
+    --platform manylinux_2_28_x86_64 --platform manylinux_2_25_x86_64 --platform manylinux_2_17_x86_64 \\
+    -r xtask/libtorch-cpu.lock -d DIR
+
+Examples:
+  cargo xtask setup
+  cargo xtask setup --cuda
+  cargo xtask setup --libtorch /opt/libtorch
+  cargo xtask setup --wheels ~/wheels";
+
+const DOCTOR_HELP: &str = "\
+The exit status is 0 where everything is ready, and 1 where a part fails.
+
+Examples:
+  cargo xtask doctor
+  cargo xtask doctor && cargo xtask test";
+
+const TEST_HELP: &str = "\
+In this order: setup (where needed), format, lints, docs, tests with doc-tests.
+
+Examples:
+  cargo xtask test
+  cargo xtask test --fast
+  cargo xtask test --fast -- --package rate-reduction
+  cargo xtask test -- coding_rate";
+
+const BENCH_HELP: &str = "\
+The release profile compiles torch-sys once more, which takes some minutes the first time.
+
+Examples:
+  cargo xtask bench
+  cargo xtask bench mssa";
+
+const DATA_HELP: &str = "\
+A set lies in the folder of its name inside $WHITEBOX_DATA, or inside the cache folder (~/.cache/whitebox/data).
+The folder is printed at the end.
+
+Examples:
+  cargo xtask data list
+  cargo xtask data fashion-mnist
+  cargo xtask data mnist --from ~/Downloads/mnist
+  cargo xtask data cifar10 --from ~/Downloads/cifar-10-binary.tar.gz";
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", about = "Prepares the machine and runs whitebox.")]
+#[command(after_help = HANDED_ON, disable_help_subcommand = true, subcommand_required = true, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    word: Word,
+}
+
+#[derive(Subcommand)]
+enum Word {
+    /// Provide libtorch and LAPACK; does nothing where they are there
+    #[command(after_help = SETUP_HELP)]
+    Setup {
+        /// Take the libtorch with CUDA (2.5 GB to download) instead of the one for the CPU (0.5 GB)
+        #[arg(long)]
+        cuda: bool,
+        /// Use the libtorch in this folder where it lies
+        #[arg(long, value_name = "DIR", conflicts_with = "wheels")]
+        libtorch: Option<PathBuf>,
+        /// Unpack the wheels in this folder instead of downloading them
+        #[arg(long, value_name = "DIR")]
+        wheels: Option<PathBuf>,
+    },
+    /// Say of every part whether it is ready, and how to mend it
+    #[command(after_help = DOCTOR_HELP)]
+    Doctor,
+    /// Check format, lints and docs and run all tests
+    #[command(after_help = TEST_HELP)]
+    Test {
+        /// Skip format, lints and docs
+        #[arg(long)]
+        fast: bool,
+        /// What `cargo test --workspace` shall get
+        #[arg(last = true)]
+        rest: Vec<OsString>,
+    },
+    /// Run the benches, all or those whose name contains FILTER
+    #[command(after_help = BENCH_HELP)]
+    Bench {
+        /// Part of a bench's name
+        filter: Option<String>,
+    },
+    /// Get a full data set, or list them
+    #[command(after_help = DATA_HELP)]
+    Data {
+        /// The set, or `list`
+        name: String,
+        /// Take it from this folder or archive instead of fetching it
+        #[arg(long, value_name = "PATH")]
+        from: Option<PathBuf>,
+    },
+    /// Explain a command
+    #[command(after_help = "Examples:\n  cargo xtask help setup\n  cargo xtask help train")]
+    Help {
+        /// The command
+        word: Option<OsString>,
+    },
+    #[command(external_subcommand)]
+    Other(Vec<OsString>),
+}
+
+/// Reads the command line and runs the command.
+///
+/// # Errors
+/// What the command says.
+pub fn run() -> Result<ExitCode> {
+    match Arguments::parse().word {
+        Word::Setup { cuda, libtorch, wheels } => setup(cuda, libtorch, wheels),
+        Word::Doctor => doctor::run(),
+        Word::Test { fast, rest } => suite::run(fast, &rest),
+        Word::Bench { filter } => bench::run(filter.as_deref()),
+        Word::Data { name, from } => data::run(&name, from.as_deref()),
+        Word::Help { word } => help(word),
+        Word::Other(words) => whitebox::become_whitebox(&words),
+    }
+}
+
+fn setup(cuda: bool, libtorch: Option<PathBuf>, wheels: Option<PathBuf>) -> Result<ExitCode> {
+    let source = libtorch.map(Source::Folder).or(wheels.map(Source::Wheels)).unwrap_or_default();
+    let found = Setup::new()?.libtorch(&source, cuda)?;
+    let kind = if found.cuda { "with CUDA" } else { "for the CPU" };
+    let real = found.folder.canonicalize().unwrap_or(found.folder);
+    println!("libtorch {} {kind}: {}", found.version, real.display());
+    println!("LAPACK: {}", lapack::ensure()?);
+    println!("ready: `cargo build`, `cargo test`, `cargo run -p whitebox` work without any setting");
+    Ok(ExitCode::SUCCESS)
+}
+
+fn help(word: Option<OsString>) -> Result<ExitCode> {
+    let mut command = Arguments::command();
+    command.build();
+    let Some(word) = word else {
+        command.print_help()?;
+        return Ok(ExitCode::SUCCESS);
+    };
+    match word.to_str().and_then(|word| command.find_subcommand_mut(word)) {
+        Some(known) => {
+            known.print_help()?;
+            Ok(ExitCode::SUCCESS)
+        }
+        None => whitebox::become_whitebox(&[word, "--help".into()]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn arguments_of_other_words_are_untouched() {
+        let words = ["cargo xtask", "train", "demo", "--help", "--", "-x"];
+        let Word::Other(handed) = Arguments::try_parse_from(words).ok().unwrap().word else { panic!("not handed on") };
+        assert_eq!(handed, ["train", "demo", "--help", "--", "-x"]);
+    }
+
+    #[test]
+    fn every_help_ends_in_examples() {
+        let mut command = Arguments::command();
+        for sub in command.get_subcommands_mut() {
+            let help = sub.render_help().to_string();
+            let examples = help.split("Examples:\n").nth(1).unwrap_or_default();
+            assert!(examples.lines().all(|line| line.trim().is_empty() || line.starts_with("  cargo xtask")), "{help}");
+            assert!(examples.contains(&format!("cargo xtask {}", sub.get_name())), "{help}");
+        }
+        assert!(command.render_help().to_string().trim_end().ends_with("--dry-run"));
+    }
+}

@@ -1,0 +1,126 @@
+//! Unpacks the wheels side by side into a libtorch folder, without the parts that only Python or CUDA asks for.
+
+use std::fs::{self, File};
+use std::io::{self, BufWriter};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Component, Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use zip::ZipArchive;
+
+use crate::files::byte_bar;
+use crate::libtorch::VERSION;
+
+/// Replaces `libtorch.so`, which asks for the CUDA libraries: the linker takes the two libraries instead, so what is
+/// built is the same with and without CUDA.
+const LINKER_SCRIPT: &str = "INPUT(libtorch_cpu.so libc10.so)\n";
+
+/// Unpacks `wheels` into `folder` (`torch/`, `nvidia/`, licences) and makes it what torch-sys expects.
+///
+/// # Errors
+/// A damaged wheel, a file that would land outside `folder`, a full disk.
+pub fn unpack(wheels: &[PathBuf], cuda: bool, folder: &Path) -> Result<()> {
+    for wheel in wheels {
+        unpack_one(wheel, cuda, folder).with_context(|| format!("unpacking {}", wheel.display()))?;
+    }
+    let torch = folder.join("torch");
+    fs::create_dir_all(torch.join("lib"))?;
+    fs::write(torch.join("lib/libtorch.so"), LINKER_SCRIPT)?;
+    fs::write(torch.join("build-version"), VERSION)?;
+    Ok(())
+}
+
+fn unpack_one(wheel: &Path, cuda: bool, folder: &Path) -> Result<()> {
+    let mut archive = ZipArchive::new(File::open(wheel)?)?;
+    let mut chosen = Vec::new();
+    let mut total = 0;
+    for index in 0..archive.len() {
+        let entry = archive.by_index(index)?;
+        let name = entry.name()?;
+        check_inside(&name)?;
+        if entry.is_file() && is_wanted(&name, cuda) {
+            total += entry.size();
+            chosen.push(index);
+        }
+    }
+    let bar = byte_bar(total, "unpacking");
+    for index in chosen {
+        let entry = archive.by_index(index)?;
+        let path = folder.join(entry.name()?.as_ref());
+        let mode = entry.unix_mode().map_or(0o644, |mode| (mode & 0o755) | 0o644);
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        let mut out = BufWriter::with_capacity(1 << 20, File::create(&path)?);
+        io::copy(&mut bar.wrap_read(entry), &mut out).with_context(|| format!("writing {}", path.display()))?;
+        let out = out.into_inner().map_err(io::IntoInnerError::into_error)?;
+        out.set_permissions(fs::Permissions::from_mode(mode))?;
+    }
+    bar.finish_and_clear();
+    Ok(())
+}
+
+/// Refuses a name that leads out of the folder.
+fn check_inside(name: &str) -> Result<()> {
+    let inside = !name.contains('\\') && Path::new(name).components().all(|part| matches!(part, Component::Normal(_)));
+    if !inside {
+        bail!("it holds the path {name:?}, which leads outside: this is no wheel to trust");
+    }
+    Ok(())
+}
+
+/// What a C++ program needs of the wheels, and the licences.
+fn is_wanted(name: &str, cuda: bool) -> bool {
+    let file = name.rsplit('/').next().unwrap_or(name);
+    let begins = |prefixes: &[&str]| prefixes.iter().any(|prefix| file.starts_with(prefix));
+    if name.starts_with("torch/include/") || name.contains(".dist-info/licenses/") {
+        true
+    } else if name.starts_with("torch/lib/") {
+        file.contains(".so")
+            && !begins(&["libtorch_python", "libshm"])
+            && (cuda
+                || !begins(&["libtorch_cuda", "libc10_cuda", "libtorch_nvshmem", "libcaffe2_nvrtc", "libtorch_global"]))
+    } else if name.starts_with("nvidia/") {
+        let library = name.contains("/lib/") && file.contains(".so");
+        name.contains("/include/") || library && (cuda || begins(&["libcudart.so", "libcupti.so"]))
+    } else {
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cpu_libtorch_leaves_out_cuda_and_python() {
+        for (name, cpu, cuda) in [
+            ("torch/lib/libtorch_cpu.so", true, true),
+            ("torch/lib/libgomp.so.1", true, true),
+            ("torch/lib/libtorch_cuda.so", false, true),
+            ("torch/lib/libtorch_cuda_linalg.so", false, true),
+            ("torch/lib/libc10_cuda.so", false, true),
+            ("torch/lib/libtorch_python.so", false, false),
+            ("torch/include/ATen/ATen.h", true, true),
+            ("torch/nn/modules/linear.py", false, false),
+            ("torch/bin/protoc", false, false),
+            ("nvidia/cu13/lib/libcudart.so.13", true, true),
+            ("nvidia/cu13/lib/libcudart_static.a", false, false),
+            ("nvidia/cu13/lib/libnvperf_host.so", false, true),
+            ("nvidia/cu13/include/cuda.h", true, true),
+            ("nvidia/cudnn/lib/libcudnn.so.9", false, true),
+            ("torch-2.11.0.dist-info/licenses/LICENSE", true, true),
+            ("torch-2.11.0.dist-info/RECORD", false, false),
+        ] {
+            assert_eq!((is_wanted(name, false), is_wanted(name, true)), (cpu, cuda), "{name}");
+        }
+    }
+
+    #[test]
+    fn paths_that_lead_outside_are_refused() {
+        for name in ["../torch/lib/x.so", "/etc/passwd", "torch/../../x", "torch\\..\\x", "./x"] {
+            assert!(check_inside(name).is_err(), "{name}");
+        }
+        check_inside("torch/lib/libc10.so").unwrap();
+    }
+}
