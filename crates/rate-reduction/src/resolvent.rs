@@ -51,7 +51,7 @@ pub(crate) fn log_det<A: Real>(x: ArrayView2<'_, A>, c: A, form: Form) -> Result
     let log_det = match shifted(x, c, form)? {
         Some(m) => m.factorizec_into(UPLO::Lower).map_err(|e| lapack("I + c X^T X", e))?.ln_detc(),
         None => {
-            let (_, sigma, _) = x.to_owned().svd(false, false).map_err(|e| lapack("X", e))?;
+            let (_, sigma, _) = dense(x).svd(false, false).map_err(|e| lapack("X", e))?;
             A::of(sigma.iter().map(|s| (c.wide() * s.wide() * s.wide()).ln_1p()).sum())
         }
     };
@@ -110,7 +110,7 @@ impl<A: Real> Resolvent<A> {
 /// `V diag(1 / (1 + c s^2)) V^T` of the smaller side, and `U diag(s / (1 + c s^2)) V^T`.
 fn by_singular_values<A: Real>(x: ArrayView2<'_, A>, c: A, form: Form) -> Result<(Array2<A>, Array2<A>)> {
     let missing = || Error::Overflow { what: "the singular vectors of X" };
-    let (u, sigma, vt) = x.to_owned().svddc(JobSvd::Some).map_err(|e| lapack("X", e))?;
+    let (u, sigma, vt) = dense(x).svddc(JobSvd::Some).map_err(|e| lapack("X", e))?;
     let (u, vt) = (u.ok_or_else(missing)?, vt.ok_or_else(missing)?);
     let shrunk = |s: A| 1.0 / (1.0 + c.wide() * s.wide() * s.wide());
     let inverse: Array1<A> = sigma.mapv(|s| A::of(shrunk(s)));
@@ -120,6 +120,13 @@ fn by_singular_values<A: Real>(x: ArrayView2<'_, A>, c: A, form: Form) -> Result
         Form::Features => (&u * &inverse).dot(&u.t()),
     };
     Ok((small, (&u * &filter).dot(&vt)))
+}
+
+/// A copy in row-major order. A view of a single row or column may carry a stride of 0, which LAPACK's wrapper refuses.
+pub(crate) fn dense<A: Real>(x: ArrayView2<'_, A>) -> Array2<A> {
+    let mut copy = Array2::zeros(x.raw_dim());
+    copy.assign(&x);
+    copy
 }
 
 /// Words for a refusal by LAPACK.

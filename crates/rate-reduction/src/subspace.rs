@@ -5,7 +5,7 @@ use ndarray_linalg::{QR, SVD};
 use rand::Rng;
 use rand_distr::{Distribution, StandardNormal};
 
-use crate::resolvent::lapack;
+use crate::resolvent::{dense, lapack};
 use crate::{Codebook, Error, Real, Result, check};
 
 /// The largest share of a column's length, in units of rounding, that may be left outside the span of those before it while it still
@@ -47,7 +47,7 @@ pub fn orthonormalize<A: Real>(a: ArrayView2<'_, A>) -> Result<Array2<A>> {
     if a.ncols() > a.nrows() {
         return Err(Error::RankDeficient { what, column: a.nrows() });
     }
-    let (mut q, r) = a.to_owned().qr().map_err(|e| lapack(what, e))?;
+    let (mut q, r) = dense(a).qr().map_err(|e| lapack(what, e))?;
     check::computed(what, r.view())?;
     for (column, mut direction) in q.axis_iter_mut(Axis(1)).enumerate() {
         let pivot = r[(column, column)].wide();
@@ -108,7 +108,7 @@ pub fn coherence<A: Real>(codebook: &Codebook<A>) -> Result<A> {
     let mut largest = A::of(0.0);
     for (k, a) in bases.iter().enumerate() {
         for b in &bases[..k] {
-            let (_, sigma, _) = a.t().dot(b).svd(false, false).map_err(|e| lapack("U_k^T U_l", e))?;
+            let (_, sigma, _) = dense(a.t().dot(b).view()).svd(false, false).map_err(|e| lapack("U_k^T U_l", e))?;
             largest = sigma.iter().copied().fold(largest, |top, s| if s > top { s } else { top });
         }
     }

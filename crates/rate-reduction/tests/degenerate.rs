@@ -171,8 +171,7 @@ fn singular_values_and_cholesky_agree() {
         let (by_cholesky, by_values) = (scaled(1e-5), scaled(1e-8));
         assert_abs_diff_eq!(by_cholesky.0, by_values.0, epsilon = 1e-7);
         assert!(relative(by_values.1.view(), by_cholesky.1.view()) < 1e-6);
-        let alpha = eps(1e-8).alpha(d, n).unwrap();
-        assert!(norm(by_values.2.view()) < alpha * 1e-6 * norm(along.view()) + 1e3, "{}", norm(by_values.2.view()));
+        assert!(relative(by_values.2.view(), by_cholesky.2.view()) < 1e-6);
     }
 }
 
