@@ -14,7 +14,7 @@
 use ndarray::{Array2, ArrayView2};
 
 use crate::gradient::gamma;
-use crate::{Codebook, Precision, Real, Result, check, column_softmax, compression_rate_gradient, mssa};
+use crate::{Codebook, Error, Precision, Real, Result, check, column_softmax, compression_rate_gradient, mssa};
 
 /// `I - gamma G`, the first-order Neumann approximation of `(I + gamma G)^{-1}`; off by at most `(gamma ||G||)^2` for a Gram matrix G.
 ///
@@ -81,7 +81,7 @@ pub fn spanning_gradient<A: Real>(
 pub struct Deviation {
     /// `||approximation - exact||_F / ||exact||_F`.
     pub relative: f64,
-    /// The cosine between the two as vectors: 1 where they point the same way, whatever their lengths.
+    /// The cosine between the two as vectors: 1 where they point the same way, whatever their lengths; 0 for an approximation that is 0.
     pub cosine: f64,
 }
 
@@ -136,12 +136,14 @@ fn deviation<A: Real>(step: ArrayView2<'_, A>, exact: ArrayView2<'_, A>) -> Resu
         a.iter().zip(&b).map(|(x, y)| x.wide() * y.wide()).sum()
     };
     let (of_step, of_exact) = (inner(step, step).sqrt(), inner(exact, exact).sqrt());
+    if of_exact == 0.0 {
+        return Err(Error::ZeroGradient);
+    }
     let error = &step - &exact;
+    let relative = inner(error.view(), error.view()).sqrt() / of_exact;
+    let cosine = if of_step == 0.0 { 0.0 } else { inner(step, exact) / (of_step * of_exact) };
     Ok(Deviation {
-        relative: check::computed_scalar(
-            "the relative error (the exact gradient is 0)",
-            inner(error.view(), error.view()).sqrt() / of_exact,
-        )?,
-        cosine: check::computed_scalar("the cosine (a gradient is 0)", inner(step, exact) / (of_step * of_exact))?,
+        relative: check::computed_scalar("the relative error", relative)?,
+        cosine: check::computed_scalar("the cosine", cosine)?,
     })
 }

@@ -39,7 +39,7 @@ impl<A: Real> Codebook<A> {
     /// The columns must divide evenly into `heads` bases.
     pub fn from_matrix(u: ArrayView2<'_, A>, heads: usize) -> Result<Self> {
         let columns = u.ncols();
-        if heads == 0 || columns == 0 || columns % heads != 0 {
+        if heads == 0 || columns == 0 || !columns.is_multiple_of(heads) {
             return Err(Error::Heads { columns, heads });
         }
         let p = columns / heads;
@@ -84,17 +84,17 @@ impl<A: Real> Codebook<A> {
         self.bases.par_iter().map(|u| check::computed("U_k^T Z", u.t().dot(&z))).collect()
     }
 
-    /// `sum_k f(U_k)`, the terms computed in parallel and added in order, so that the sum does not depend on the number of threads.
+    /// `sum_k f(U_k)` for a `z` that was admitted, the terms computed in parallel and added in order, so that the sum does not depend on the number of threads.
     pub(crate) fn sum<F>(&self, z: ArrayView2<'_, A>, term: F) -> Result<Array2<A>>
     where
         F: Fn(&Array2<A>) -> Result<Array2<A>> + Sync,
     {
-        self.admit(z)?;
         let terms: Vec<_> = self.bases.par_iter().map(&term).collect::<Result<_>>()?;
         Ok(terms.iter().fold(Array2::zeros(z.raw_dim()), |sum, t| sum + t))
     }
 
-    fn admit(&self, z: ArrayView2<'_, A>) -> Result<()> {
+    /// Whether `z` is a finite matrix of the codebook's d.
+    pub(crate) fn admit(&self, z: ArrayView2<'_, A>) -> Result<()> {
         check::matrix("Z", z)?;
         check::shape("Z", z.shape(), &[self.d, z.ncols()])
     }

@@ -47,10 +47,10 @@ pub fn coding_rate_in_form<A: Real>(z: ArrayView2<'_, A>, precision: Precision, 
 /// # Errors
 /// `z` must be finite, not empty, and have the codebook's d.
 pub fn compression_rate<A: Real>(z: ArrayView2<'_, A>, codebook: &Codebook<A>, precision: Precision) -> Result<A> {
+    let heads = codebook.project(z)?;
     let gamma = precision.gamma(codebook.subspace_dim(), z.ncols())?;
     let form = Form::smaller(codebook.subspace_dim(), z.ncols());
-    let terms: Vec<A> =
-        codebook.project(z)?.par_iter().map(|v| half_log_det(v.view(), gamma, form)).collect::<Result<_>>()?;
+    let terms: Vec<A> = heads.par_iter().map(|v| half_log_det(v.view(), gamma, form)).collect::<Result<_>>()?;
     check::computed_scalar("R^c", terms.into_iter().sum())
 }
 

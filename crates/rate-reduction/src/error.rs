@@ -77,6 +77,11 @@ pub enum Error {
         /// The column's index.
         column: usize,
     },
+    /// The exact gradient vanishes, so that nothing can be compared with it.
+    #[error(
+        "grad R^c is 0: no token has a part in any subspace, so an approximation's error has no scale; take other tokens"
+    )]
+    ZeroGradient,
     /// Columns that span less than they should.
     #[error(
         "{what} is rank-deficient: column {column} depends on the columns before it, so it has no orthonormal basis of its full width"

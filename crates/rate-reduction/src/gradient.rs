@@ -65,7 +65,8 @@ pub(crate) fn alpha<A: Real>(z: ArrayView2<'_, A>, precision: Precision) -> Resu
     check::rounded("alpha", precision.alpha(z.nrows(), z.ncols())?)
 }
 
-/// gamma of these tokens in this codebook, in their own number type.
+/// gamma of these tokens in this codebook, in their own number type, after admitting them.
 pub(crate) fn gamma<A: Real>(z: ArrayView2<'_, A>, codebook: &Codebook<A>, precision: Precision) -> Result<A> {
+    codebook.admit(z)?;
     check::rounded("gamma", precision.gamma(codebook.subspace_dim(), z.ncols())?)
 }

@@ -1,3 +1,5 @@
+//! Coding rates, their derivatives, and the white-box layers that follow from them.
+//!
 #![doc = include_str!("../README.md")]
 
 mod approximation;

@@ -84,7 +84,7 @@ pub fn mssa_step<A: Real>(
     kappa: f64,
 ) -> Result<Array2<A>> {
     let kappa = check::non_negative("kappa", kappa)?;
-    let step: A = check::rounded("kappa gamma", kappa * precision.gamma(codebook.subspace_dim(), z.ncols())?)?;
     let attended = mssa(z, codebook, precision)?;
+    let step: A = check::rounded("kappa gamma", kappa * precision.gamma(codebook.subspace_dim(), z.ncols())?)?;
     check::computed("the compression step", &z + (attended - z) * step)
 }

@@ -8,9 +8,9 @@ use rand_distr::{Distribution, StandardNormal};
 use crate::resolvent::{dense, lapack};
 use crate::{Codebook, Error, Real, Result, check};
 
-/// The largest share of a column's length, in units of rounding, that may be left outside the span of those before it while it still
-/// counts as dependent on them.
-const DEPENDENT_ULPS: f64 = 16.0;
+/// A column counts as dependent on those before it when what it adds to their span is this many roundings of its length or less, times
+/// the square root of the dimension (roundings add up like a random walk).
+const DEPENDENT_ULPS: f64 = 8.0;
 
 /// Every token scaled to unit length.
 ///
@@ -52,7 +52,7 @@ pub fn orthonormalize<A: Real>(a: ArrayView2<'_, A>) -> Result<Array2<A>> {
     for (column, mut direction) in q.axis_iter_mut(Axis(1)).enumerate() {
         let pivot = r[(column, column)].wide();
         let length = r.column(column).iter().map(|v| v.wide().powi(2)).sum::<f64>().sqrt();
-        if pivot.abs() <= DEPENDENT_ULPS * A::ULP * a.nrows() as f64 * length {
+        if pivot.abs() <= DEPENDENT_ULPS * A::ULP * (a.nrows() as f64).sqrt() * length {
             return Err(Error::RankDeficient { what, column });
         }
         if pivot < 0.0 {
@@ -72,16 +72,14 @@ pub fn random_codebook<A: Real>(
     p: usize,
     rng: &mut (impl Rng + ?Sized),
 ) -> Result<Codebook<A>> {
-    let mut gaussian = |columns| {
-        let draw = Array2::from_shape_simple_fn((d, columns), || {
-            let v: f64 = StandardNormal.sample(rng);
-            A::of(v)
-        });
-        orthonormalize(draw.view())
+    // In f64 whatever A is: the last columns of a square Gaussian matrix are too nearly dependent to be told apart in f32.
+    let mut bases = |columns| {
+        let draw = Array2::from_shape_simple_fn((d, columns), || -> f64 { StandardNormal.sample(rng) });
+        Ok(orthonormalize(draw.view())?.mapv(A::of))
     };
     match heads.checked_mul(p) {
-        Some(columns) if columns <= d => Codebook::from_matrix(gaussian(columns)?.view(), heads),
-        _ => Codebook::new((0..heads).map(|_| gaussian(p)).collect::<Result<_>>()?),
+        Some(columns) if columns <= d => Codebook::from_matrix(bases(columns)?.view(), heads),
+        _ => Codebook::new((0..heads).map(|_| bases(p)).collect::<Result<_>>()?),
     }
 }
 
