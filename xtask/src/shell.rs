@@ -43,7 +43,7 @@ pub fn apt_get(arguments: &[&str], folder: &Path) -> Result<()> {
     let apt = |arguments: &[&str]| {
         let mut apt = command("apt-get");
         // what root downloads need not be readable for apt's own user
-        apt.args(["-o", "APT::Sandbox::User=root"]).args(arguments);
+        apt.args(["-qq", "-o", "Dpkg::Use-Pty=0", "-o", "APT::Sandbox::User=root"]).args(arguments);
         run(apt.current_dir(folder).env("DEBIAN_FRONTEND", "noninteractive"), "this works on Debian and its kin only")
     };
     match apt(arguments) {

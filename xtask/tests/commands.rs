@@ -7,7 +7,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use assert_cmd::Command;
-use common::{Machine, library, script};
+use common::{Machine, script};
 use predicates::prelude::*;
 use predicates::str::contains;
 use xtask::setup::Source;
@@ -108,6 +108,8 @@ fn lapack_is_installed_by_root_and_named_to_others() {
 fn other_words_become_whitebox() {
     let machine = Machine::new();
     machine.setup.libtorch(&Source::Any, false).unwrap();
+    fs::create_dir_all(machine.at("bin")).unwrap();
+    script(&machine.at("bin/pkg-config"), "#!/bin/sh\necho 0.3.21\n");
     let debug = machine.at("clone/target/debug");
     fs::create_dir_all(&debug).unwrap();
     let copy = debug.join("xtask");
@@ -153,5 +155,4 @@ fn tests_are_counted_and_timed() {
     script(&cargo, "#!/bin/sh\n[ $1 = fmt ] && exit 1\necho $1 >> later\n");
     run(&[]).code(1).stderr(contains("cargo fmt --all` mends it"));
     assert!(!machine.at("clone/later").exists());
-    assert_eq!(library().len(), 64);
 }

@@ -46,7 +46,9 @@ fn fetch(set: &Set, scratch: &Path, raw: PathBuf) -> Result<Gathered> {
         }
         Origin::Given(_) => bail!("{} cannot be fetched by a package client: {}", set.name, set.remedy()),
     };
-    done.with_context(|| format!("{} was not fetched; {}", set.name, set.remedy()))?;
+    if let Err(error) = done {
+        bail!("{} was not fetched: {error:#}. Once that works: {}", set.name, set.remedy());
+    }
     let archive = fs::read_dir(scratch)?
         .flatten()
         .map(|entry| entry.path())
