@@ -134,6 +134,15 @@ impl FileRecord {
     }
 }
 
+/// The last whole checkpoint.
+#[derive(Clone, Debug)]
+pub struct Latest {
+    /// Its folder and state; `None` where no checkpoint was ever written.
+    pub found: Option<(PathBuf, State)>,
+    /// A sentence on each later one that is not whole.
+    pub warnings: Vec<String>,
+}
+
 /// The checkpoints of a run. While this value lives no other process can open them for writing.
 #[derive(Debug)]
 pub struct Checkpoints {
@@ -184,20 +193,20 @@ impl Checkpoints {
         Ok(steps)
     }
 
-    /// The last whole checkpoint, with a sentence on each later one that is not. `None` where none was ever written.
+    /// Looks for the last whole checkpoint.
     ///
     /// # Errors
     /// There are checkpoints, but none is whole.
-    pub fn latest(&self) -> Result<(Option<(PathBuf, State)>, Vec<String>)> {
+    pub fn latest(&self) -> Result<Latest> {
         let mut warnings = Vec::new();
         for step in self.steps()?.into_iter().rev() {
             match State::read(&self.path(step)) {
-                Ok(state) => return Ok((Some((self.path(step), state)), warnings)),
+                Ok(state) => return Ok(Latest { found: Some((self.path(step), state)), warnings }),
                 Err(error) => warnings.push(format!("{error}; going back to the checkpoint before it")),
             }
         }
         match warnings.first() {
-            None => Ok((None, warnings)),
+            None => Ok(Latest { found: None, warnings }),
             Some(first) => {
                 Err(Error::checkpoint(&self.dir, format!("none of the checkpoints is whole, first: {first}")))
             }

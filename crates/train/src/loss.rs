@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 /// Mean cross-entropy over the batch, a scalar. `smoothing` 0 is the plain loss. A label of -100 is left out of the mean.
 ///
 /// # Shapes
-/// `logits` [B, C], `labels` [B] of int64.
+/// `logits` `[B, C]`, `labels` `[B]` of int64.
 ///
 /// # Errors
 /// A smoothing outside 0 to 1, shapes that do not fit.

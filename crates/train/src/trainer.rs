@@ -20,7 +20,7 @@ use torch_extras::autocast::Autocast;
 use torch_extras::rng::RngState;
 use torch_extras::{cuda, fused};
 
-use crate::checkpoint::{Best, Checkpoints, MODEL_FILE, OPTIMIZER_FILE, State};
+use crate::checkpoint::{Best, Checkpoints, Latest, MODEL_FILE, OPTIMIZER_FILE, State};
 use crate::config::{Precision, TrainConfig};
 use crate::diff::diff;
 use crate::error::{BoxError, Error, Result};
@@ -138,7 +138,7 @@ impl<T: Task, S: Source<Batch = T::Batch>> Engine<'_, T, S> {
         if !resume && let Some(&step) = self.checkpoints.steps()?.last() {
             return Err(Error::Occupied { dir: self.checkpoints.dir().to_owned(), step });
         }
-        let (found, mut warnings) = self.checkpoints.latest()?;
+        let Latest { found, mut warnings } = self.checkpoints.latest()?;
         let Some((path, state)) = found else {
             if resume {
                 warnings.push("there is no checkpoint to resume from: starting from the beginning".into());
@@ -203,7 +203,7 @@ impl<T: Task, S: Source<Batch = T::Batch>> Engine<'_, T, S> {
             }
             let State { step, samples, .. } = self.state;
             self.emit(&Event::Tick { step, samples })?;
-            if step % self.config.log_every == 0 {
+            if step.is_multiple_of(self.config.log_every) {
                 self.log()?;
             }
             if self.stop.load(Ordering::Relaxed) {
@@ -211,7 +211,7 @@ impl<T: Task, S: Source<Batch = T::Batch>> Engine<'_, T, S> {
                 return Ok(Some(Outcome::Interrupted { step, checkpoint: self.save()? }));
             }
             let at_end = step == self.total_steps || self.state.batch >= self.batches;
-            if !at_end && self.config.checkpoint.every_steps.is_some_and(|every| step % every == 0) {
+            if !at_end && self.config.checkpoint.every_steps.is_some_and(|every| step.is_multiple_of(every)) {
                 self.save()?;
             }
         }
@@ -316,8 +316,8 @@ impl<T: Task, S: Source<Batch = T::Batch>> Engine<'_, T, S> {
         let State { step, epoch, .. } = self.state;
         self.state.finished = step >= self.total_steps || epoch >= self.config.epochs;
         let every = self.config.eval_every;
-        let better = (self.state.finished || (every > 0 && epoch % every == 0)) && self.evaluate()?;
-        let due = |every: Option<u64>, count: u64| every.is_some_and(|every| count % every == 0);
+        let better = (self.state.finished || (every > 0 && epoch.is_multiple_of(every))) && self.evaluate()?;
+        let due = |every: Option<u64>, count: u64| every.is_some_and(|every| count.is_multiple_of(every));
         let saving = &self.config.checkpoint;
         if self.state.finished || better || due(saving.every_epochs, epoch) || due(saving.every_steps, step) {
             self.save()?;
