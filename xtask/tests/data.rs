@@ -32,6 +32,11 @@ fn images_by_class_are_taken_from_folder_and_archive() {
         assert_eq!(place, data.join("cifar10"));
         assert!(place.join("train/frog/0000.jpg").is_file() && source.join("train/frog/0000.jpg").is_file());
         assert_eq!(present(&data), ["cifar10"]);
+        // a set that was damaged later is taken again
+        fs::remove_file(place.join("train/cat/0000.jpg")).unwrap();
+        assert!(present(&data).is_empty());
+        get("cifar10", Some(from), &data).unwrap();
+        assert!(place.join("train/cat/0000.jpg").is_file());
         // a second time nothing is looked at
         assert_eq!(get("cifar10", Some(Path::new("/no/such/path")), &data).unwrap(), place);
     }
@@ -85,4 +90,16 @@ fn an_unknown_or_missing_set_says_how_to_get_it() {
     let error = get("cifar10", None, data.path()).unwrap_err().to_string();
     assert!(error.contains("cifar-10-binary.tar.gz") && error.contains("--from PATH"), "{error}");
     assert!(present(data.path()).is_empty());
+}
+
+#[test]
+fn a_folder_of_the_users_own_is_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = images(folder.path());
+    let own = folder.path().join("data/cifar10");
+    fs::create_dir_all(&own).unwrap();
+    fs::write(own.join("mine"), b"x").unwrap();
+    let error = get("cifar10", Some(&source), &folder.path().join("data")).unwrap_err().to_string();
+    assert!(error.contains("is left alone"), "{error}");
+    assert!(own.join("mine").is_file());
 }

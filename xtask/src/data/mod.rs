@@ -13,7 +13,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 
 use crate::files::{self, free_space, human};
-use crate::manifest::Manifest;
+use crate::manifest::{MARKER, Manifest};
 use crate::places::Places;
 use catalogue::{Kind, SETS, Set};
 use gather::Gathered;
@@ -54,7 +54,7 @@ fn list(data: &Path) -> String {
 /// Gets the set `name` into its folder below `data` and gives that folder. Does nothing where it is there.
 ///
 /// # Errors
-/// As [`run`]; what lay in the folder before is then untouched.
+/// As [`run`]; what lay in the folder before is then untouched, and what the user put there always is.
 pub fn get(name: &str, from: Option<&Path>, data: &Path) -> Result<PathBuf> {
     let set = find(name)?;
     let place = data.join(set.name);
@@ -63,6 +63,13 @@ pub fn get(name: &str, from: Option<&Path>, data: &Path) -> Result<PathBuf> {
         return Ok(place);
     }
     let _lock = files::lock(data)?;
+    if place.exists() && !place.join(MARKER).exists() {
+        bail!(
+            "{} was not put there by this command and is left alone: move it away, \
+             and name it by --from where it holds the set",
+            place.display()
+        );
+    }
     let free = free_space(data)?;
     eprintln!("{name}: {} ({}); {} free", set.about, human(set.size), human(free));
     if free < 3 * set.size {
