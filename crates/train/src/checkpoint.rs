@@ -2,137 +2,19 @@
 //! link to one of them.
 //!
 //! A folder is written under a hidden name, every file is brought to the disk, and only then is it renamed: at any moment there is the
-//! old checkpoint or the new one, never half. `state.json` is written last and holds the length and checksum of the others, so that a
-//! folder damaged later is found out and passed over.
+//! old checkpoint or the new one, never half. A folder that was damaged later (see [`State`]) is passed over.
 
-use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+use tch::Tensor;
+use torch_extras::rng::RngState;
 
-use crate::config::TrainConfig;
 use crate::error::{Error, Result};
-
-/// The task's file in a checkpoint folder.
-pub const MODEL_FILE: &str = "model.safetensors";
-/// The engine's tensors in a checkpoint folder: moments and random states.
-pub const OPTIMIZER_FILE: &str = "optimizer.safetensors";
-const STATE_FILE: &str = "state.json";
-const FORMAT: u32 = 1;
-
-/// Where a run stands: everything of a checkpoint that is not a tensor.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct State {
-    /// Version of this layout.
-    pub format: u32,
-    /// Version of the program that wrote it.
-    pub version: String,
-    /// Optimiser steps done.
-    pub step: u64,
-    /// The epoch of the next batch.
-    pub epoch: u64,
-    /// The number of the next batch in its epoch.
-    pub batch: u64,
-    /// Samples seen.
-    pub samples: u64,
-    /// Updates that the optimiser made (steps without samples are none).
-    pub updates: u64,
-    /// Whether the run is at its end.
-    pub finished: bool,
-    /// Threads of libtorch: with another number sums may round differently.
-    pub threads: i32,
-    /// The evaluation made at this step, if one was.
-    pub evaluation: Vec<(String, f64)>,
-    /// The best evaluation so far.
-    pub best: Option<Best>,
-    /// The settings of the run.
-    pub config: TrainConfig,
-    /// Lengths and checksums of the files beside.
-    pub files: BTreeMap<String, FileRecord>,
-}
-
-/// The best evaluation so far.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Best {
-    /// Name of the measure.
-    pub metric: String,
-    /// Its value.
-    pub value: f64,
-    /// The step after which it was measured.
-    pub step: u64,
-}
-
-/// What a file must be like to be the one that was written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FileRecord {
-    /// Length in bytes.
-    pub bytes: u64,
-    /// CRC-32C of the content.
-    pub crc32c: u32,
-}
-
-impl State {
-    /// The state of a run that has not begun.
-    pub fn new(config: &TrainConfig) -> Self {
-        Self {
-            format: FORMAT,
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            step: 0,
-            epoch: 0,
-            batch: 0,
-            samples: 0,
-            updates: 0,
-            finished: false,
-            threads: tch::get_num_threads(),
-            evaluation: Vec::new(),
-            best: None,
-            config: config.clone(),
-            files: BTreeMap::new(),
-        }
-    }
-
-    /// Reads the state of a checkpoint folder and holds the files beside it against their records.
-    ///
-    /// # Errors
-    /// A folder that is not whole, or of another format; the message says what is wrong.
-    pub fn read(folder: &Path) -> Result<Self> {
-        let path = folder.join(STATE_FILE);
-        let text = fs::read(&path).map_err(Error::io("reading", &path))?;
-        #[derive(Deserialize)]
-        struct Format {
-            format: u32,
-        }
-        let unreadable = |e| Error::checkpoint(&path, format!("is no checkpoint state: {e}"));
-        let Format { format } = serde_json::from_slice(&text).map_err(unreadable)?;
-        if format != FORMAT {
-            return Err(Error::checkpoint(&path, format!("has format {format}, this program reads format {FORMAT}")));
-        }
-        let state: Self = serde_json::from_slice(&text).map_err(unreadable)?;
-        for name in [MODEL_FILE, OPTIMIZER_FILE] {
-            let path = folder.join(name);
-            let expected =
-                state.files.get(name).ok_or_else(|| Error::checkpoint(&path, "has no record in state.json"))?;
-            let found = FileRecord::of(&path)?;
-            if found != *expected {
-                let problem = format!(
-                    "is damaged: {} bytes with checksum {:08x}, expected {} with {:08x}",
-                    found.bytes, found.crc32c, expected.bytes, expected.crc32c
-                );
-                return Err(Error::checkpoint(&path, problem));
-            }
-        }
-        Ok(state)
-    }
-}
-
-impl FileRecord {
-    fn of(path: &Path) -> Result<Self> {
-        let content = fs::read(path).map_err(Error::io("reading", path))?;
-        Ok(Self { bytes: content.len() as u64, crc32c: crc32c::crc32c(&content) })
-    }
-}
+use crate::optimizer::Optimizer;
+use crate::state::{FileRecord, MODEL_FILE, OPTIMIZER_FILE, STATE_FILE, State};
+use crate::tensors;
 
 /// The last whole checkpoint.
 #[derive(Clone, Debug)]
@@ -286,6 +168,33 @@ impl Checkpoints {
         }
         Ok(())
     }
+}
+
+/// Writes the engine's half of a checkpoint: the moments and the random states.
+pub(crate) fn store(optimizer: &Optimizer, path: &Path) -> Result<()> {
+    let rng = RngState::capture()?;
+    let mut all = optimizer.state();
+    all.push(("rng.cpu".into(), Tensor::f_from_slice(&rng.cpu)?));
+    for (i, device) in rng.cuda.iter().enumerate() {
+        all.push((format!("rng.cuda{i}"), Tensor::f_from_slice(device)?));
+    }
+    tensors::write(path, &all)
+}
+
+/// Puts back what `store` wrote.
+pub(crate) fn load(optimizer: &mut Optimizer, updates: u64, path: &Path) -> Result<()> {
+    let tensors = tensors::read(path)?;
+    let bytes = |name: &str| match tensors.get(name) {
+        Some(tensor) => Ok(Some(Vec::<u8>::try_from(tensor)?)),
+        None => Result::Ok(None),
+    };
+    let cpu = bytes("rng.cpu")?.ok_or_else(|| Error::checkpoint(path, "holds no tensor \"rng.cpu\""))?;
+    let mut rng = RngState { cpu, cuda: Vec::new() };
+    while let Some(device) = bytes(&format!("rng.cuda{}", rng.cuda.len()))? {
+        rng.cuda.push(device);
+    }
+    optimizer.load_state(&tensors, updates, path)?;
+    Ok(rng.restore()?)
 }
 
 /// Replaces `state.json` in one stroke.

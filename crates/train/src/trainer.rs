@@ -13,23 +13,22 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use tch::{Kind, Tensor};
+use tch::Kind;
 use torch_extras::autocast::Autocast;
-use torch_extras::rng::RngState;
 use torch_extras::{cuda, fused};
 
-use crate::checkpoint::{Best, Checkpoints, Latest, MODEL_FILE, OPTIMIZER_FILE, State};
+use crate::checkpoint::{self, Checkpoints, Latest};
 use crate::config::{Precision, TrainConfig};
 use crate::diff::diff;
 use crate::error::{BoxError, Error, Result};
 use crate::metrics::{Event, Sink};
 use crate::optimizer::Optimizer;
 use crate::schedule::Schedule;
+use crate::state::{Best, MODEL_FILE, OPTIMIZER_FILE, State};
 use crate::task::{Loss, Source, Task};
-use crate::tensors;
-use crate::window::{Broken, Window};
+use crate::window::{Broken, Clock, Window};
 
 /// How a run ended.
 #[derive(Clone, Debug, PartialEq)]
@@ -159,19 +158,7 @@ impl<T: Task, S: Source<Batch = T::Batch>> Engine<'_, T, S> {
         }
         let model = path.join(MODEL_FILE);
         self.task.load_model(&model).map_err(Error::task(format!("loading {}", model.display())))?;
-        let optimizer = path.join(OPTIMIZER_FILE);
-        let tensors = tensors::read(&optimizer)?;
-        self.optimizer.load_state(&tensors, state.updates, &optimizer)?;
-        let bytes = |name: &str| match tensors.get(name) {
-            Some(tensor) => Ok(Some(Vec::<u8>::try_from(tensor)?)),
-            None => Result::Ok(None),
-        };
-        let cpu = bytes("rng.cpu")?.ok_or_else(|| Error::checkpoint(&optimizer, "holds no tensor \"rng.cpu\""))?;
-        let mut rng = RngState { cpu, cuda: Vec::new() };
-        while let Some(device) = bytes(&format!("rng.cuda{}", rng.cuda.len()))? {
-            rng.cuda.push(device);
-        }
-        rng.restore()?;
+        checkpoint::load(&mut self.optimizer, state.updates, &path.join(OPTIMIZER_FILE))?;
         if let Some(best) = &state.best {
             self.checkpoints.set_best(best.step)?; // a kill may have come between the checkpoint and its link
         }
@@ -384,13 +371,7 @@ impl<T: Task, S: Source<Batch = T::Batch>> Engine<'_, T, S> {
         let path = self.checkpoints.save(&mut self.state, |folder| {
             let model = folder.join(MODEL_FILE);
             task.save_model(&model).map_err(Error::task(format!("writing {}", model.display())))?;
-            let rng = RngState::capture()?;
-            let mut all = optimizer.state();
-            all.push(("rng.cpu".into(), Tensor::f_from_slice(&rng.cpu)?));
-            for (i, device) in rng.cuda.iter().enumerate() {
-                all.push((format!("rng.cuda{i}"), Tensor::f_from_slice(device)?));
-            }
-            tensors::write(&folder.join(OPTIMIZER_FILE), &all)
+            checkpoint::store(optimizer, &folder.join(OPTIMIZER_FILE))
         })?;
         if let Some(best) = &self.state.best {
             self.checkpoints.set_best(best.step)?;
@@ -409,26 +390,4 @@ impl<T: Task, S: Source<Batch = T::Batch>> Engine<'_, T, S> {
 
 fn emit(sinks: &mut [Box<dyn Sink>], event: &Event<'_>) -> Result<()> {
     sinks.iter_mut().try_for_each(|sink| sink.emit(event)).map_err(Error::task("reporting"))
-}
-
-/// Time spent on training since the last report.
-struct Clock {
-    since: Instant,
-    paused: Duration,
-}
-
-impl Clock {
-    fn new() -> Self {
-        Self { since: Instant::now(), paused: Duration::ZERO }
-    }
-
-    /// Leaves out what has passed since `began`.
-    fn pause(&mut self, began: Instant) {
-        self.paused += began.elapsed();
-    }
-
-    fn restart(&mut self) -> Duration {
-        let Self { since, paused } = std::mem::replace(self, Self::new());
-        since.elapsed().saturating_sub(paused).max(Duration::from_nanos(1))
-    }
 }

@@ -1,5 +1,7 @@
 //! The losses since the last log line, left on the device until someone asks: reading a number waits for all work before it.
 
+use std::time::{Duration, Instant};
+
 use tch::{Kind, Tensor};
 
 use crate::error::{Error, Result};
@@ -116,6 +118,29 @@ impl Window {
             grad_norm: window.norm_sum / window.norm_count.max(1) as f64,
             samples: window.samples,
         })
+    }
+}
+
+/// Time spent on training since the last report.
+pub(crate) struct Clock {
+    since: Instant,
+    paused: Duration,
+}
+
+impl Clock {
+    pub fn new() -> Self {
+        Self { since: Instant::now(), paused: Duration::ZERO }
+    }
+
+    /// Leaves out what has passed since `began`.
+    pub fn pause(&mut self, began: Instant) {
+        self.paused += began.elapsed();
+    }
+
+    /// The time since the last call, less the pauses.
+    pub fn restart(&mut self) -> Duration {
+        let Self { since, paused } = std::mem::replace(self, Self::new());
+        since.elapsed().saturating_sub(paused).max(Duration::from_nanos(1))
     }
 }
 
