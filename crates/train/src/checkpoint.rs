@@ -25,6 +25,42 @@ pub struct Latest {
     pub warnings: Vec<String>,
 }
 
+/// Looks for the last whole checkpoint of a run, without writing anything: a run may be training there.
+///
+/// # Errors
+/// There are checkpoints, but none is whole; a folder that cannot be read.
+pub fn latest(run: &Path) -> Result<Latest> {
+    let dir = run.join("checkpoints");
+    let mut warnings = Vec::new();
+    for step in steps(&dir)?.into_iter().rev() {
+        let folder = folder(&dir, step);
+        match State::read(&folder) {
+            Ok(state) => return Ok(Latest { found: Some((folder, state)), warnings }),
+            Err(error) => warnings.push(format!("{error}; going back to the checkpoint before it")),
+        }
+    }
+    match warnings.first() {
+        None => Ok(Latest { found: None, warnings }),
+        Some(first) => Err(Error::checkpoint(&dir, format!("none of the checkpoints is whole, first: {first}"))),
+    }
+}
+
+fn folder(dir: &Path, step: u64) -> PathBuf {
+    dir.join(format!("step-{step:08}"))
+}
+
+fn steps(dir: &Path) -> Result<Vec<u64>> {
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(Error::io("reading", dir)(error)),
+    };
+    let step = |entry: fs::DirEntry| entry.file_name().to_str()?.strip_prefix("step-")?.parse().ok();
+    let mut steps: Vec<u64> = entries.flatten().filter_map(step).collect();
+    steps.sort_unstable();
+    Ok(steps)
+}
+
 /// The checkpoints of a run. While this value lives no other process can open them for writing.
 #[derive(Debug)]
 pub struct Checkpoints {
@@ -60,7 +96,7 @@ impl Checkpoints {
 
     /// The folder of the checkpoint after `step` steps.
     pub fn path(&self, step: u64) -> PathBuf {
-        self.dir.join(format!("step-{step:08}"))
+        folder(&self.dir, step)
     }
 
     /// The steps of all checkpoints, whole or not, in order.
@@ -68,31 +104,7 @@ impl Checkpoints {
     /// # Errors
     /// A folder that cannot be read.
     pub fn steps(&self) -> Result<Vec<u64>> {
-        let entries = fs::read_dir(&self.dir).map_err(Error::io("reading", &self.dir))?;
-        let step = |entry: fs::DirEntry| entry.file_name().to_str()?.strip_prefix("step-")?.parse().ok();
-        let mut steps: Vec<u64> = entries.flatten().filter_map(step).collect();
-        steps.sort_unstable();
-        Ok(steps)
-    }
-
-    /// Looks for the last whole checkpoint.
-    ///
-    /// # Errors
-    /// There are checkpoints, but none is whole.
-    pub fn latest(&self) -> Result<Latest> {
-        let mut warnings = Vec::new();
-        for step in self.steps()?.into_iter().rev() {
-            match State::read(&self.path(step)) {
-                Ok(state) => return Ok(Latest { found: Some((self.path(step), state)), warnings }),
-                Err(error) => warnings.push(format!("{error}; going back to the checkpoint before it")),
-            }
-        }
-        match warnings.first() {
-            None => Ok(Latest { found: None, warnings }),
-            Some(first) => {
-                Err(Error::checkpoint(&self.dir, format!("none of the checkpoints is whole, first: {first}")))
-            }
-        }
+        steps(&self.dir)
     }
 
     /// Writes a checkpoint: `write` fills the folder that it is given with the two tensor files. Where a whole checkpoint of the same

@@ -169,6 +169,13 @@ impl Direction {
 }
 
 impl TrainConfig {
+    /// Optimiser steps of an epoch of `batches` batches (the last, incomplete group makes one too), and of the whole run.
+    pub fn steps(&self, batches: u64) -> (u64, u64) {
+        let epoch = batches.div_ceil(self.accumulate.max(1));
+        let all = self.epochs.saturating_mul(epoch);
+        (epoch, self.max_steps.map_or(all, |max| max.min(all)))
+    }
+
     /// Refuses values that cannot be meant, by the key and the value.
     ///
     /// # Errors

@@ -76,9 +76,7 @@ pub fn run<T: Task, S: Source<Batch = T::Batch>>(
     if batches == 0 {
         return Err(Error::Config("the source has no batches: expected at least one an epoch".into()));
     }
-    let steps_per_epoch = batches.div_ceil(config.accumulate);
-    let all_steps = config.epochs.saturating_mul(steps_per_epoch);
-    let total_steps = config.max_steps.map_or(all_steps, |max| max.min(all_steps));
+    let (steps_per_epoch, total_steps) = config.steps(batches);
     let mut engine = Engine {
         schedule: Schedule::new(&config.schedule, config.optimizer.lr, total_steps, steps_per_epoch, config.epochs)?,
         optimizer: Optimizer::new(&task.variables(), &config.optimizer)?,
@@ -95,7 +93,7 @@ pub fn run<T: Task, S: Source<Batch = T::Batch>>(
         batches,
         total_steps,
     };
-    let warnings = engine.prepare(resume)?;
+    let warnings = engine.prepare(dir, resume)?;
     let parameters = engine.optimizer.params().iter().map(|p| p.numel() as u64).sum();
     engine.emit(&Event::Start {
         step: engine.state.step,
@@ -133,11 +131,11 @@ struct Engine<'a, T, S> {
 
 impl<T: Task, S: Source<Batch = T::Batch>> Engine<'_, T, S> {
     /// Brings everything to where the run stands; returns what should be said about it.
-    fn prepare(&mut self, resume: bool) -> Result<Vec<String>> {
+    fn prepare(&mut self, dir: &Path, resume: bool) -> Result<Vec<String>> {
         if !resume && let Some(&step) = self.checkpoints.steps()?.last() {
             return Err(Error::Occupied { dir: self.checkpoints.dir().to_owned(), step });
         }
-        let Latest { found, mut warnings } = self.checkpoints.latest()?;
+        let Latest { found, mut warnings } = checkpoint::latest(dir)?;
         let Some((path, state)) = found else {
             if resume {
                 warnings.push("there is no checkpoint to resume from: starting from the beginning".into());

@@ -214,6 +214,7 @@ fn a_full_disk_or_a_file_in_the_way_leaves_the_old_checkpoint_whole() {
 fn two_processes_cannot_share_a_run() {
     let dir = temp();
     let _held = whitebox_train::Checkpoints::open(dir.path()).unwrap();
+    assert!(whitebox_train::checkpoint::latest(dir.path()).unwrap().found.is_none(), "reading needs no lock");
     let message = quiet(&mut plain(), &Data::default(), &config(), dir.path()).unwrap_err().to_string();
     assert!(message.contains("another process is training"), "{message}");
 }
