@@ -1,1 +1,36 @@
-//! CRATE and its comparator ViT on libtorch, white box by construction.
+#![doc = include_str!("../README.md")]
+//!
+//! # Where to read
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | [`probe`] | how a forward pass shows its intermediates |
+//! | [`mssa`] | multi-head subspace self-attention, the compression step |
+//! | [`ista`] | one proximal step of sparse coding, the sparsifying step |
+//! | [`block`] | one CRATE layer: compress, then sparsify |
+//! | [`embed`] | patches, class token, positions and their interpolation |
+//! | [`crate_vision`] | the whole CRATE, its sizes |
+//! | [`vit`] | ViT as timm writes it, the comparator |
+//! | [`config`] | one config for either, presets by name |
+//! | [`count`] | parameters, operations and memory without building a model |
+//! | [`weights`], [`import`] | files: own safetensors, PyTorch's `.pth`, what shapes tell and what they don't |
+
+pub mod block;
+pub mod config;
+pub mod count;
+pub mod crate_vision;
+pub mod embed;
+mod error;
+pub mod import;
+pub mod ista;
+pub mod layers;
+pub mod mssa;
+pub mod probe;
+pub mod vit;
+pub mod weights;
+
+pub use config::{ModelConfig, Pool, VisionModel};
+pub use crate_vision::{Crate, CrateConfig};
+pub use error::{Error, Result};
+pub use probe::{NoProbe, Probe, Site};
+pub use vit::{Vit, VitConfig};

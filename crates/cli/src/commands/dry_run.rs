@@ -1,0 +1,68 @@
+//! `train --dry-run`: what a run would cost, before it costs it.
+
+use std::time::Instant;
+
+use anyhow::Result;
+use tch::{Device, Kind, Tensor};
+use whitebox_train::Rule;
+
+use crate::commands::train::device_name;
+use crate::progress::duration;
+use crate::recipe::Named;
+use crate::report::group;
+
+/// Prints parameters, arithmetic, memory, steps and the least time.
+pub fn run(named: &Named, device: Device) -> Result<()> {
+    let recipe = &named.recipe;
+    let sets = recipe.data.open()?;
+    let config = recipe.model_config(Some(sets.train.classes().len()))?;
+    let cost = config.cost();
+    let (batch, accumulate) = (recipe.data.batch_size as u64, recipe.train.accumulate);
+    let batches = (sets.train.len() as u64).div_ceil(batch.max(1));
+    let steps = batches.div_ceil(accumulate.max(1)).saturating_mul(recipe.train.epochs);
+    let steps = recipe.train.max_steps.map_or(steps, |most| most.min(steps));
+    let moments = if recipe.train.optimizer.rule == Rule::Lion { 1 } else { 2 };
+    let step = cost.training_step(batch * accumulate);
+    let rate = multiply_adds_per_second(device);
+    let rows = [
+        ("parameters", group(cost.parameters)),
+        ("training images", group(sets.train.len() as u64)),
+        ("validation images", group(sets.validation.len() as u64)),
+        ("steps", format!("{} of {} images", group(steps), batch * accumulate)),
+        ("multiply-adds, forward", format!("{:.3} G an image", cost.forward_per_image as f64 / 1e9)),
+        ("multiply-adds, step", format!("{:.3} G", step as f64 / 1e9)),
+        (
+            "memory, about",
+            format!("{:.0} MiB of tensors in float32", cost.training_bytes(batch, moments) as f64 / f64::from(1 << 20)),
+        ),
+        (
+            "time",
+            format!(
+                "at least {} of matrix products, at the {:.0} G multiply-adds/s just measured on {}; usually 1.5 to 3 times that",
+                duration(step as f64 * steps as f64 / rate),
+                rate / 1e9,
+                device_name(device)
+            ),
+        ),
+    ];
+    let table: Vec<_> = rows.iter().map(|(name, value)| format!("{name:<26}{value}")).collect();
+    crate::say(&format!("{} (dry run, nothing is written)\n{}", named.name, table.join("\n")))
+}
+
+/// What a float32 matrix product of 512 x 512 x 512 reaches here, the best of a third of a second.
+fn multiply_adds_per_second(device: Device) -> f64 {
+    const N: i64 = 512;
+    let a = Tensor::ones([N, N], (Kind::Float, device));
+    let began = Instant::now();
+    let mut best = f64::INFINITY;
+    while began.elapsed().as_secs_f64() < 0.33 {
+        let start = Instant::now();
+        let mut product = a.matmul(&a);
+        for _ in 0..4 {
+            product = a.matmul(&product);
+        }
+        torch_extras::cuda::synchronize(device);
+        best = best.min(start.elapsed().as_secs_f64() / 5.0);
+    }
+    (N * N * N) as f64 / best
+}

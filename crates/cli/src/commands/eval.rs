@@ -1,0 +1,111 @@
+//! `eval`: a checkpoint measured on a set.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use serde_json::json;
+use whitebox_datasets::{Dataset, ImageFolder};
+
+use crate::checkpoint;
+use crate::data::DataConfig;
+use crate::evaluate::evaluate;
+use crate::progress::meter;
+use crate::report::group;
+use crate::tasks::classify::load_model;
+
+/// Measure a checkpoint: loss, accuracy, accuracy by class.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  cargo xtask eval                                   # the demo's model on its 1,000 validation images
+  cargo xtask eval runs/mine
+  cargo xtask eval runs/mine --data photos/val       # a folder of images by class
+  cargo xtask eval official.pth.tar --set model.heads=6 --recipe image-folder --data imagenet/val
+  cargo xtask eval --json")]
+pub struct EvalArgs {
+    /// A weight file, a run folder or a checkpoint folder [default: the demo's model].
+    checkpoint: Option<PathBuf>,
+    /// A folder of images by class, or of the set's own files, instead of the validation images of the model's recipe.
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// The recipe whose data section prepares the images, for files that don't tell [default: the model's own].
+    #[arg(long)]
+    recipe: Option<String>,
+    /// The model of a file that does not say it: a preset or a recipe file.
+    #[arg(long, value_name = "PRESET|FILE")]
+    model: Option<String>,
+    /// A field of the model, as --set model.heads=6; repeatable.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    sets: Vec<String>,
+    /// Where to compute: auto, cpu, cuda, cuda:1.
+    #[arg(long, default_value = "auto")]
+    device: String,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the command.
+pub fn run(args: &EvalArgs) -> Result<()> {
+    let device = torch_extras::cuda::device_from_str(&args.device)?;
+    let opened = checkpoint::open(args.checkpoint.as_deref(), args.model.as_deref(), &args.sets)?;
+    for note in &opened.notes {
+        eprintln!("{note}");
+    }
+    let data = match &args.recipe {
+        Some(name) => crate::recipe::load(name, &[])?.recipe.data,
+        None => {
+            opened.data()?.context("the file does not tell how its images are prepared: name a recipe with --recipe")?
+        }
+    };
+    let set = open_set(args, data.clone(), &opened.classes())?;
+    if set.classes().len() as i64 != opened.config.classes() {
+        bail!("the set has {} classes, the model {}", set.classes().len(), opened.config.classes());
+    }
+    let loader = data.eval_loader(set.clone())?;
+    let model = load_model(&opened.weights, &opened.config, device)?;
+    let found = evaluate(model.as_ref(), &loader, device, &mut meter("evaluating", "batches"))?;
+    let n = found.predictions.len() as u64;
+    let by_class = set.classes().iter().zip(&found.confusion).enumerate().map(|(i, (name, row))| {
+        let total: u64 = row.iter().sum();
+        (name, (total > 0).then(|| row[i] as f64 / total as f64), total)
+    });
+    let by_class: Vec<_> = by_class.collect();
+    if args.json {
+        let classes: Vec<_> =
+            by_class.iter().map(|(n, a, t)| json!({"class": n, "accuracy": a, "images": t})).collect();
+        let mut value = json!({
+            "checkpoint": opened.weights.path, "images": n, "skipped": found.skipped, "classes": classes,
+            "confusion": found.confusion,
+        });
+        for (name, number) in found.metrics() {
+            value[name] = json!(number);
+        }
+        return crate::say(&value.to_string());
+    }
+    let mut text = format!("{}: {} images\n", opened.weights.path.display(), group(n));
+    for (name, value) in found.metrics() {
+        text += &format!("{name:<20}{value:>9.4}\n");
+    }
+    if !found.skipped.is_empty() {
+        text += &format!("{} images could not be decoded and were left out\n", found.skipped.len());
+    }
+    if by_class.len() <= 100 {
+        for (name, accuracy, total) in by_class {
+            let accuracy = accuracy.map_or("-".into(), |a| format!("{a:.4}"));
+            text += &format!("  {name:<18}{accuracy:>9}  of {total}\n");
+        }
+    }
+    crate::say(text.trim_end())
+}
+
+/// The images: a folder by class in the model's order of classes, the set at another place, or the recipe's own validation part.
+fn open_set(args: &EvalArgs, mut data: DataConfig, classes: &[String]) -> Result<Arc<dyn Dataset>> {
+    let Some(folder) = &args.data else { return Ok(data.open()?.validation) };
+    if let Ok(images) = ImageFolder::open_with_classes(folder, classes) {
+        return Ok(Arc::new(images));
+    }
+    data.path = Some(folder.clone());
+    Ok(data.open()?.validation)
+}

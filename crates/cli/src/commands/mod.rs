@@ -1,0 +1,9 @@
+//! The commands, one a file.
+
+pub mod convert;
+pub mod demo;
+pub mod dry_run;
+pub mod eval;
+pub mod predict;
+pub mod recipes;
+pub mod train;

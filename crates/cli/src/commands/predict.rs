@@ -1,0 +1,108 @@
+//! `predict`: what a model says of single images.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use serde_json::json;
+use tch::{Device, Kind, Tensor};
+use whitebox_datasets::{Pipeline, SampleRng, Size, Transform, decode};
+use whitebox_model::probe::NoProbe;
+
+use crate::checkpoint::{self, Opened};
+use crate::data::DataConfig;
+use crate::tasks::classify::load_model;
+
+/// Name the five most probable classes of images.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  cargo xtask predict shoe.png
+  cargo xtask predict photos/*.jpg --checkpoint runs/mine --top 3
+  cargo xtask predict shoe.png --json")]
+pub struct PredictArgs {
+    /// Image files: JPEG, PNG, WebP.
+    #[arg(required = true, value_name = "IMAGE")]
+    images: Vec<PathBuf>,
+    /// A weight file, a run folder or a checkpoint folder [default: the demo's model].
+    #[arg(long, value_name = "PATH")]
+    checkpoint: Option<PathBuf>,
+    /// The recipe whose data section prepares the images, for files that don't tell [default: the model's own].
+    #[arg(long)]
+    recipe: Option<String>,
+    /// The model of a file that does not say it: a preset or a recipe file.
+    #[arg(long, value_name = "PRESET|FILE")]
+    model: Option<String>,
+    /// A field of the model, as --set model.heads=6; repeatable.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    sets: Vec<String>,
+    /// How many classes to name.
+    #[arg(long, default_value_t = 5)]
+    top: usize,
+    /// Where to compute: auto, cpu, cuda, cuda:1.
+    #[arg(long, default_value = "auto")]
+    device: String,
+    /// Print one JSON object an image.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the command.
+pub fn run(args: &PredictArgs) -> Result<()> {
+    let device = torch_extras::cuda::device_from_str(&args.device)?;
+    let opened = checkpoint::open(args.checkpoint.as_deref(), args.model.as_deref(), &args.sets)?;
+    for note in &opened.notes {
+        eprintln!("{note}");
+    }
+    let data = match &args.recipe {
+        Some(name) => crate::recipe::load(name, &[])?.recipe.data,
+        None => {
+            opened.data()?.context("the file does not tell how its images are prepared: name a recipe with --recipe")?
+        }
+    };
+    let model = load_model(&opened.weights, &opened.config, device)?;
+    let classes = opened.classes();
+    let top = args.top.clamp(1, classes.len());
+    for path in &args.images {
+        let (input, resized) = prepared(path, &data, &opened)?;
+        let logits = tch::no_grad(|| model.forward(&input.to_device(device), &mut NoProbe))?;
+        let (values, indices) =
+            logits.to_kind(Kind::Float).softmax(-1, Kind::Float).view([-1]).topk(top as i64, -1, true, true);
+        let values = Vec::<f32>::try_from(values.to_device(Device::Cpu))?;
+        let indices = Vec::<i64>::try_from(indices.to_device(Device::Cpu))?;
+        let named: Vec<_> = indices.iter().zip(&values).map(|(&i, &p)| (&classes[i as usize], p)).collect();
+        if args.json {
+            let list: Vec<_> = named.iter().map(|(name, p)| json!({"class": name, "probability": p})).collect();
+            crate::say(&json!({"image": path, "resized": resized, "predictions": list}).to_string())?;
+        } else {
+            let mut text = path.display().to_string();
+            text += if resized { " (resized to the model's size)\n" } else { "\n" };
+            for (name, p) in named {
+                text += &format!("  {:>6.2} %  {name}\n", 100.0 * p);
+            }
+            crate::say(text.trim_end())?;
+        }
+    }
+    Ok(())
+}
+
+/// An image as the model takes it, `[1, C, H, W]`, and whether it had to be resized beyond the recipe's own steps.
+fn prepared(path: &Path, data: &DataConfig, opened: &Opened) -> Result<(Tensor, bool)> {
+    let bytes = std::fs::read(path).with_context(|| format!("{} cannot be read", path.display()))?;
+    let image = decode(&bytes, &path.display().to_string())?;
+    let grid = opened.config.grid();
+    let [height, width] = grid.image.map(|x| x as usize);
+    let wanted = [grid.channels as usize, height, width];
+    let mut pipeline = data.eval_pipeline()?;
+    let resized = pipeline.output_shape([image.height, image.width]) != wanted;
+    if resized {
+        let mut steps = data.eval.clone();
+        steps.push(Transform::Resize { size: Size::Exact([height, width]), filter: Default::default() });
+        pipeline = Pipeline::new(steps, data.channels, data.mean.clone(), data.std.clone())?;
+        if pipeline.output_shape([image.height, image.width]) != wanted {
+            bail!("the model takes {} channels, its recipe prepares {}", grid.channels, data.channels);
+        }
+    }
+    let mut buffer = vec![0f32; wanted.iter().product()];
+    pipeline.apply(image, &mut SampleRng::new(0, 0, 0), &mut buffer).with_context(|| path.display().to_string())?;
+    Ok((Tensor::from_slice(&buffer).view([1, wanted[0] as i64, height as i64, width as i64]), resized))
+}

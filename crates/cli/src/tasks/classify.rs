@@ -1,0 +1,105 @@
+//! Supervised image classification: cross-entropy on logits, accuracy on validation images.
+
+use std::path::Path;
+
+use anyhow::{Result, bail};
+use tch::{Device, Kind, Tensor, nn};
+use whitebox_datasets::{Batch, Loader};
+use whitebox_model::probe::NoProbe;
+use whitebox_model::weights::{self, Card, LoadOptions, Weights};
+use whitebox_model::{ModelConfig, VisionModel};
+use whitebox_train::{BoxError, Loss, Task, cross_entropy};
+
+use crate::evaluate::evaluate;
+
+/// A model on a device, and what it takes to train and measure it.
+pub struct Classify {
+    store: nn::VarStore,
+    /// The model.
+    pub model: Box<dyn VisionModel>,
+    /// What its checkpoints say of themselves.
+    pub card: Card,
+    label_smoothing: f64,
+    validation: Loader,
+}
+
+impl Classify {
+    /// Draws a model from `seed` on `device`.
+    pub fn new(card: Card, device: Device, seed: u64, label_smoothing: f64, validation: Loader) -> Result<Self> {
+        let [channels, height, width] = validation.image_shape().map(|x| x as i64);
+        let grid = card.model.grid();
+        if [channels, height, width] != [grid.channels, grid.image[0], grid.image[1]] {
+            bail!(
+                "the data gives images of {channels} channels and {height}x{width} pixels, the model takes {} and {}x{}: change \
+                 data.channels or data.train/data.eval, or model.channels and model.image",
+                grid.channels,
+                grid.image[0],
+                grid.image[1]
+            );
+        }
+        let classes = validation.dataset().classes().len() as i64;
+        if classes != card.model.classes() {
+            bail!("the data has {classes} classes, the model {}: set model.classes={classes}", card.model.classes());
+        }
+        tch::manual_seed(seed as i64);
+        let store = nn::VarStore::new(device);
+        let model = card.model.build(&store.root())?;
+        Ok(Classify { store, model, card, label_smoothing, validation })
+    }
+
+    /// The loader of validation images.
+    pub fn validation(&self) -> &Loader {
+        &self.validation
+    }
+}
+
+/// A batch's images on a device, `[B, C, H, W]`.
+pub fn images_of(batch: &Batch, device: Device) -> Tensor {
+    Tensor::from_slice(&batch.images).view(batch.shape.map(|x| x as i64)).to_device(device)
+}
+
+/// A model read from a file, ready to be used.
+pub fn load_model(weights: &Weights, config: &ModelConfig, device: Device) -> Result<Box<dyn VisionModel>> {
+    let store = nn::VarStore::new(device);
+    let model = config.build(&store.root())?;
+    weights.load_into(&store.variables(), config, LoadOptions::default())?;
+    Ok(model)
+}
+
+impl Task for Classify {
+    type Batch = Batch;
+
+    fn variables(&self) -> Vec<(String, Tensor)> {
+        let mut named: Vec<_> = self.store.variables().into_iter().collect();
+        named.sort_by(|a, b| a.0.cmp(&b.0));
+        named
+    }
+
+    fn device(&self) -> Device {
+        self.store.device()
+    }
+
+    fn loss(&mut self, batch: &Batch) -> Result<Option<Loss>, BoxError> {
+        if batch.labels.is_empty() {
+            return Ok(None);
+        }
+        let logits = self.model.forward(&images_of(batch, self.device()), &mut NoProbe)?;
+        let labels = Tensor::from_slice(&batch.labels).to_device(self.device());
+        let loss = cross_entropy(&logits.to_kind(Kind::Float), &labels, self.label_smoothing)?;
+        let accuracy = logits.detach().argmax(-1, false).eq_tensor(&labels).to_kind(Kind::Float).mean(Kind::Float);
+        Ok(Some(Loss { loss, samples: batch.labels.len() as u64, scalars: vec![("accuracy", accuracy)] }))
+    }
+
+    fn evaluate(&mut self, progress: &mut dyn FnMut(u64, u64)) -> Result<Vec<(String, f64)>, BoxError> {
+        let found = evaluate(self.model.as_ref(), &self.validation, self.device(), progress)?;
+        Ok(found.metrics())
+    }
+
+    fn save_model(&self, path: &Path) -> Result<(), BoxError> {
+        Ok(weights::save(path, &self.store.variables(), &self.card)?)
+    }
+
+    fn load_model(&mut self, path: &Path) -> Result<(), BoxError> {
+        Ok(Weights::open(path)?.load_into(&self.store.variables(), &self.card.model, LoadOptions::default())?)
+    }
+}

@@ -1,0 +1,88 @@
+//! One CRATE layer: compress against the subspaces, then sparsify over the dictionary.
+//!
+//! Three variants are in circulation, which differ in what the attention step is added to and in what is normalised
+//! (`docs/paper-to-code.md`):
+//!
+//! ```text
+//! raw         Z' = Z + MSSA(LN(Z))            Z+ = ISTA(LN(Z'))     released code, NeurIPS Alg. 2; the default
+//! normalised  Z' = LN(Z) + MSSA(LN(Z))        Z+ = ISTA(LN(Z'))     figures of the JMLR paper
+//! plain       Z' = Z + MSSA(Z)                Z+ = ISTA(Z')         NeurIPS eq. 18, no LayerNorm
+//! ```
+
+use serde::{Deserialize, Serialize};
+use tch::Tensor;
+use tch::nn::Path;
+
+use crate::ista::{Ista, IstaConfig};
+use crate::layers::LayerNorm;
+use crate::mssa::{Mssa, MssaConfig};
+use crate::probe::{Probe, Site, show};
+
+/// What the attention step is added to, and what is normalised; see the module.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ResidualBase {
+    /// Variant B: the tokens as they came.
+    #[default]
+    Raw,
+    /// Variant A: the tokens after LayerNorm.
+    Normalised,
+    /// Variant C: no LayerNorm anywhere in the layer.
+    Plain,
+}
+
+/// LayerNorm's epsilon in CRATE, added to the variance.
+pub const LAYER_NORM_EPS: f64 = 1e-5;
+
+/// One layer; parameters `0.norm.*`, `0.fn.*` (attention), `1.norm.*`, `1.fn.weight` (dictionary).
+#[derive(Debug)]
+pub struct Block {
+    norm1: Option<LayerNorm>,
+    /// The compression step.
+    pub mssa: Mssa,
+    norm2: Option<LayerNorm>,
+    /// The sparsifying step.
+    pub ista: Ista,
+    base: ResidualBase,
+}
+
+impl Block {
+    /// A layer under `path`.
+    pub fn new(path: &Path<'_>, mssa: &MssaConfig, ista: &IstaConfig, base: ResidualBase) -> Self {
+        let (attention, sparsify) = (path / "0", path / "1");
+        let norm =
+            |p: &Path<'_>| (base != ResidualBase::Plain).then(|| LayerNorm::new(&(p / "norm"), mssa.d, LAYER_NORM_EPS));
+        Block {
+            norm1: norm(&attention),
+            mssa: Mssa::new(&(&attention / "fn"), mssa),
+            norm2: norm(&sparsify),
+            ista: Ista::new(&(&sparsify / "fn"), ista),
+            base,
+        }
+    }
+
+    /// `Z^l` to `Z^{l+1}`.
+    ///
+    /// # Shapes
+    /// `z`: `[B, n, d]` to `[B, n, d]`.
+    pub fn forward(&self, z: &Tensor, layer: usize, probe: &mut dyn Probe) -> Tensor {
+        let h = normalised(&self.norm1, z);
+        show(probe, layer, Site::AttentionInput, &h);
+        let step = self.mssa.forward(&h, layer, probe);
+        let half = match self.base {
+            ResidualBase::Normalised => h + step,
+            ResidualBase::Raw | ResidualBase::Plain => z + step,
+        };
+        show(probe, layer, Site::ZHalf, &half);
+        let h = normalised(&self.norm2, &half);
+        show(probe, layer, Site::IstaInput, &h);
+        self.ista.forward(&h, layer, probe)
+    }
+}
+
+fn normalised(norm: &Option<LayerNorm>, z: &Tensor) -> Tensor {
+    match norm {
+        Some(norm) => norm.forward(z),
+        None => z.shallow_clone(),
+    }
+}

@@ -1,0 +1,157 @@
+//! One description for every model of this crate, and the trait behind which they stand.
+
+use serde::{Deserialize, Serialize};
+use tch::Tensor;
+use tch::nn::Path;
+
+use crate::probe::Probe;
+use crate::{Crate, CrateConfig, Error, Result, Vit, VitConfig};
+
+/// What the head reads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Pool {
+    /// The class token.
+    #[default]
+    #[serde(alias = "cls")]
+    Token,
+    /// The mean of the tokens (CRATE: with the class token; ViT: without).
+    #[serde(alias = "avg")]
+    Mean,
+}
+
+/// An image classifier that can be looked into.
+pub trait VisionModel {
+    /// The description from which this model can be built again.
+    fn config(&self) -> ModelConfig;
+
+    /// Tokens after the last layer, before any pooling.
+    ///
+    /// # Shapes
+    /// `images`: `[B, C, H, W]` to `[B, n, d]`. H and W may differ from the config's where the patches divide them:
+    /// positions are interpolated.
+    ///
+    /// # Errors
+    /// Images of another rank, kind or channel count, or that the patches don't divide.
+    fn tokens(&self, images: &Tensor, probe: &mut dyn Probe) -> Result<Tensor>;
+
+    /// What the linear head reads: pooled and normalised.
+    ///
+    /// # Shapes
+    /// `images`: `[B, C, H, W]` to `[B, d]`.
+    fn features(&self, images: &Tensor, probe: &mut dyn Probe) -> Result<Tensor>;
+
+    /// Class logits.
+    ///
+    /// # Shapes
+    /// `images`: `[B, C, H, W]` to `[B, classes]`.
+    fn forward(&self, images: &Tensor, probe: &mut dyn Probe) -> Result<Tensor>;
+}
+
+/// Any model of this crate, as it stands in recipes and checkpoints: `kind = "crate"` or `kind = "vit"` and its fields.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum ModelConfig {
+    /// CRATE.
+    Crate(CrateConfig),
+    /// ViT.
+    Vit(VitConfig),
+}
+
+type Preset = (&'static str, fn() -> ModelConfig);
+
+/// The presets by name.
+const PRESETS: [Preset; 7] = [
+    ("crate-tiny", || ModelConfig::Crate(CrateConfig::tiny())),
+    ("crate-small", || ModelConfig::Crate(CrateConfig::small())),
+    ("crate-base", || ModelConfig::Crate(CrateConfig::base())),
+    ("crate-large", || ModelConfig::Crate(CrateConfig::large())),
+    ("vit-tiny", || ModelConfig::Vit(VitConfig::tiny())),
+    ("vit-small", || ModelConfig::Vit(VitConfig::small())),
+    ("vit-base", || ModelConfig::Vit(VitConfig::base())),
+];
+
+impl ModelConfig {
+    /// The names that [`ModelConfig::preset`] knows.
+    pub fn presets() -> impl Iterator<Item = &'static str> {
+        PRESETS.iter().map(|(name, _)| *name)
+    }
+
+    /// A published size by name: `crate-tiny`, `crate-small`, `crate-base`, `crate-large`, `vit-tiny`, ...
+    pub fn preset(name: &str) -> Result<Self> {
+        let found = PRESETS.iter().find(|(n, _)| *n == name).map(|(_, build)| build());
+        found.ok_or_else(|| Error::UnknownPreset {
+            name: name.to_owned(),
+            known: Self::presets().collect::<Vec<_>>().join(", "),
+        })
+    }
+
+    /// Refuses values that describe no model.
+    pub fn check(&self) -> Result<()> {
+        match self {
+            ModelConfig::Crate(c) => c.check(),
+            ModelConfig::Vit(c) => c.check(),
+        }
+    }
+
+    /// Draws a model under `root`; the same as naming its type.
+    pub fn build(&self, root: &Path<'_>) -> Result<Box<dyn VisionModel>> {
+        Ok(match self {
+            ModelConfig::Crate(c) => Box::new(Crate::new(root, c)?),
+            ModelConfig::Vit(c) => Box::new(Vit::new(root, c)?),
+        })
+    }
+
+    /// The grid of patches.
+    pub fn grid(&self) -> crate::embed::Grid {
+        match self {
+            ModelConfig::Crate(c) => c.grid(),
+            ModelConfig::Vit(c) => c.grid(),
+        }
+    }
+
+    /// Number of classes.
+    pub fn classes(&self) -> i64 {
+        match self {
+            ModelConfig::Crate(c) => c.classes,
+            ModelConfig::Vit(c) => c.classes,
+        }
+    }
+
+    /// The same model with another number of classes.
+    pub fn with_classes(mut self, classes: i64) -> Self {
+        match &mut self {
+            ModelConfig::Crate(c) => c.classes = classes,
+            ModelConfig::Vit(c) => c.classes = classes,
+        }
+        self
+    }
+
+    /// Number of attention heads K.
+    pub fn heads(&self) -> i64 {
+        match self {
+            ModelConfig::Crate(c) => c.heads,
+            ModelConfig::Vit(c) => c.heads,
+        }
+    }
+
+    /// Number of layers L.
+    pub fn depth(&self) -> i64 {
+        match self {
+            ModelConfig::Crate(c) => c.depth,
+            ModelConfig::Vit(c) => c.depth,
+        }
+    }
+}
+
+/// The checks that CRATE and ViT share.
+pub(crate) fn check_sizes(d: i64, depth: i64, heads: i64, classes: i64) -> Result<()> {
+    for (name, value, most) in
+        [("d", d, 1 << 16), ("depth", depth, 1 << 12), ("heads", heads, 1 << 12), ("classes", classes, 1 << 24)]
+    {
+        if !(1..=most).contains(&value) {
+            return Err(Error::Config(format!("{name} = {value} must be between 1 and {most}")));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,145 @@
+//! From an image to tokens: patches, their embedding, the class token and learned positions.
+//!
+//! CRATE's embedding is `LN -> Linear -> LN` on flattened patches whose pixels are ordered (row, column, channel). The
+//! position table has one row for the class token and one for each patch, row by row. For an image of another size the
+//! patches' part of the table is interpolated bicubically to the new grid (half-pixel centres, no antialiasing), as DINO
+//! and the CRATE notebooks do it, but to the exact grid instead of by a factor with 0.1 added.
+
+use tch::nn::{Init, Path};
+use tch::{Kind, Tensor};
+
+use crate::block::LAYER_NORM_EPS;
+use crate::layers::{LayerNorm, Linear, LinearInit};
+use crate::{Error, Result};
+
+/// The grid of patches on an image: sizes are `[height, width]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Grid {
+    /// Image size in pixels.
+    pub image: [i64; 2],
+    /// Patch size in pixels.
+    pub patch: [i64; 2],
+    /// Channels of the image.
+    pub channels: i64,
+}
+
+impl Grid {
+    /// Rows and columns of patches.
+    pub fn shape(&self) -> [i64; 2] {
+        [self.image[0] / self.patch[0], self.image[1] / self.patch[1]]
+    }
+
+    /// Number of patches N.
+    pub fn patches(&self) -> i64 {
+        self.shape().iter().product()
+    }
+
+    /// Numbers in a flattened patch.
+    pub fn patch_dim(&self) -> i64 {
+        self.patch[0] * self.patch[1] * self.channels
+    }
+
+    /// Refuses sizes that are not positive or do not divide.
+    pub fn check(&self) -> Result<()> {
+        let Grid { image, patch, channels } = *self;
+        let reasonable = |x: i64| (1..=1 << 20).contains(&x);
+        if !image.iter().chain(&patch).chain([&channels]).all(|&x| reasonable(x)) {
+            return Err(Error::Config(format!(
+                "image {image:?}, patch {patch:?} and channels {channels} must be positive (and below a million)"
+            )));
+        }
+        if image[0] % patch[0] != 0 || image[1] % patch[1] != 0 {
+            return Err(Error::Config(format!(
+                "the image of {}x{} pixels cannot be cut into patches of {}x{}; choose a patch that divides both sides",
+                image[0], image[1], patch[0], patch[1]
+            )));
+        }
+        Ok(())
+    }
+
+    /// The same patches on images `[B, C, H, W]` of possibly another size; refuses what cannot be cut.
+    pub fn of_images(&self, images: &Tensor) -> Result<Grid> {
+        let size = images.size();
+        let fits = matches!(size[..], [b, c, h, w]
+            if b > 0 && c == self.channels && h > 0 && w > 0 && h % self.patch[0] == 0 && w % self.patch[1] == 0);
+        let floating = matches!(images.kind(), Kind::Float | Kind::Double | Kind::Half | Kind::BFloat16);
+        if !(fits && floating) {
+            return Err(Error::Input {
+                found: format!("a {:?} tensor of shape {size:?}", images.kind()),
+                expected: format!(
+                    "floating-point images [batch, {}, height, width] with height a multiple of {} and width of {}",
+                    self.channels, self.patch[0], self.patch[1]
+                ),
+            });
+        }
+        Ok(Grid { image: [size[2], size[3]], ..*self })
+    }
+}
+
+/// Cuts images into flattened patches, row by row, each patch in the order (row, column, channel).
+///
+/// # Shapes
+/// `images`: `[B, C, H, W]` to `[B, N, P1 P2 C]`.
+pub fn patchify(images: &Tensor, grid: &Grid) -> Tensor {
+    let ([rows, columns], [p1, p2]) = (grid.shape(), grid.patch);
+    images
+        .reshape([-1, grid.channels, rows, p1, columns, p2]) // b c h p1 w p2
+        .permute([0, 2, 4, 3, 5, 1]) // b h w p1 p2 c
+        .reshape([-1, rows * columns, grid.patch_dim()])
+}
+
+/// Interpolates a table of positions `[1, 1 + N, d]` from one grid of patches to another; row 0, the class token's, stays.
+pub fn interpolate_positions(table: &Tensor, from: [i64; 2], to: [i64; 2]) -> Tensor {
+    if from == to {
+        return table.shallow_clone();
+    }
+    let d = table.size()[2];
+    let class = table.narrow(1, 0, 1);
+    let patches = table
+        .narrow(1, 1, from[0] * from[1])
+        .reshape([1, from[0], from[1], d])
+        .permute([0, 3, 1, 2])
+        .upsample_bicubic2d(to, false, None, None)
+        .permute([0, 2, 3, 1])
+        .reshape([1, to[0] * to[1], d]);
+    Tensor::cat(&[class, patches], 1)
+}
+
+/// CRATE's embedding; parameters `to_patch_embedding.{1,2,3}.*`, `cls_token`, `pos_embedding`.
+#[derive(Debug)]
+pub struct PatchEmbedding {
+    norm_patch: LayerNorm,
+    linear: Linear,
+    norm_token: LayerNorm,
+    class_token: Tensor,
+    positions: Tensor,
+    grid: Grid,
+}
+
+impl PatchEmbedding {
+    /// The embedding into `d` dimensions; class token and positions are drawn from `N(0, 1)`.
+    pub fn new(root: &Path<'_>, grid: Grid, d: i64) -> Self {
+        let path = root / "to_patch_embedding";
+        let standard_normal = Init::Randn { mean: 0.0, stdev: 1.0 };
+        PatchEmbedding {
+            norm_patch: LayerNorm::new(&(&path / "1"), grid.patch_dim(), LAYER_NORM_EPS),
+            linear: Linear::new(&(&path / "2"), grid.patch_dim(), d, true, LinearInit::PyTorch),
+            norm_token: LayerNorm::new(&(&path / "3"), d, LAYER_NORM_EPS),
+            class_token: root.var("cls_token", &[1, 1, d], standard_normal),
+            positions: root.var("pos_embedding", &[1, grid.patches() + 1, d], standard_normal),
+            grid,
+        }
+    }
+
+    /// # Shapes
+    /// `images`: `[B, C, H, W]` to tokens `[B, 1 + N, d]`, the class token first.
+    pub fn forward(&self, images: &Tensor) -> Result<Tensor> {
+        let grid = self.grid.of_images(images)?;
+        let patches = self.norm_patch.forward(&patchify(images, &grid));
+        let tokens = self.norm_token.forward(&self.linear.forward(&patches));
+        let (b, d) = (tokens.size()[0], tokens.size()[2]);
+        let class = self.class_token.expand([b, 1, d], false).to_kind(tokens.kind());
+        let positions = interpolate_positions(&self.positions, self.grid.shape(), grid.shape());
+        Ok(Tensor::cat(&[class, tokens], 1) + positions)
+    }
+}

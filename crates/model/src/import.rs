@@ -1,0 +1,210 @@
+//! What a foreign checkpoint's shapes tell of its model, and what they leave open.
+//!
+//! Two layouts are known: the official CRATE code's and timm's `VisionTransformer`. Width, depth, classes and the number
+//! of patches follow from shapes. The number of heads never does (nor CRATE's eta, lambda and pooling): heads must be
+//! named, the others are assumed as released, and every inference is reported in words.
+
+use serde_json::{Map, Value, json};
+
+use crate::weights::Weights;
+use crate::{Error, ModelConfig, Result};
+
+/// A config read from shapes, and how it came about.
+#[derive(Debug)]
+pub struct Inferred {
+    /// The config; it passes [`ModelConfig::check`].
+    pub config: ModelConfig,
+    /// One line for each value: what it is and why.
+    pub notes: Vec<String>,
+}
+
+/// Reads the config of a CRATE or ViT from a file's shapes. `given` are fields that the user named
+/// (`--set model.heads=6`): they win over every inference.
+///
+/// # Errors
+/// Names of neither layout; fields that nothing determines, with the flag that says them.
+pub fn infer(weights: &Weights, given: &Map<String, Value>) -> Result<Inferred> {
+    let found = if weights.tensors.contains_key("transformer.layers.0.0.fn.qkv.weight") {
+        crate_from_shapes(weights, given)?
+    } else if weights.tensors.contains_key("blocks.0.attn.qkv.weight") {
+        vit_from_shapes(weights, given)?
+    } else {
+        let names: Vec<_> = weights.tensors.keys().take(4).cloned().collect();
+        return Err(Error::File {
+            path: weights.path.display().to_string(),
+            problem: format!(
+                "its tensors have neither the official CRATE code's names nor timm's ViT names (it has {} tensors: {}, ...)",
+                weights.tensors.len(),
+                names.join(", ")
+            ),
+        });
+    };
+    let (mut fields, notes) = found;
+    let kind = fields["kind"].clone();
+    if let Some(other) = given.get("kind").filter(|k| **k != kind) {
+        return Err(Error::Config(format!("model.kind = {other} was asked for, but the file holds a {kind} model")));
+    }
+    for (name, value) in given {
+        fields.insert(name.clone(), value.clone());
+    }
+    let config: ModelConfig =
+        serde_json::from_value(Value::Object(fields)).map_err(|e| Error::Config(e.to_string()))?;
+    config.check()?;
+    Ok(Inferred { config, notes })
+}
+
+type Fields = (Map<String, Value>, Vec<String>);
+
+fn crate_from_shapes(weights: &Weights, given: &Map<String, Value>) -> Result<Fields> {
+    let d = dim(weights, "cls_token", 2)?;
+    let patch_dim = dim(weights, "to_patch_embedding.1.weight", 0)?;
+    let inner = dim(weights, "transformer.layers.0.0.fn.qkv.weight", 0)?;
+    let depth = count_layers(weights, "transformer.layers.");
+    let classes = dim(weights, "mlp_head.1.weight", 0)?;
+    let free_map = weights.tensors.contains_key("transformer.layers.0.0.fn.to_out.0.weight");
+    let heads = heads(weights, given)?;
+    let mut notes =
+        vec![format!("from shapes: CRATE, d = {d}, depth = {depth}, {classes} classes, heads x head_dim = {inner}")];
+    let channels = number(given, "channels").unwrap_or(3);
+    let patch =
+        match pair(given, "patch") {
+            Some(patch) => patch,
+            None => {
+                let side = square_root(patch_dim / channels.max(1)).filter(|s| s * s * channels == patch_dim);
+                let side = side.ok_or_else(|| {
+                open(weights, format!(
+                    "a patch holds {patch_dim} numbers, which is no square patch of {channels} channels: name it, \
+                     for instance `--set model.patch=[7,14] --set model.channels=1`"
+                ))
+            })?;
+                notes.push(format!(
+                    "assumed: square patches of {side}x{side} with {channels} channels ({patch_dim} numbers)"
+                ));
+                [side, side]
+            }
+        };
+    let image = image(weights, given, "pos_embedding", patch, &mut notes)?;
+    for (name, value) in [("eta", "0.1"), ("lambda", "0.1"), ("pool", "token")] {
+        if !given.contains_key(name) {
+            notes.push(format!("assumed, as released: {name} = {value} (`--set model.{name}=...` says otherwise)"));
+        }
+    }
+    let mut fields = object(json!({
+        "kind": "crate", "d": d, "depth": depth, "heads": heads, "classes": classes,
+        "channels": channels, "patch": patch, "image": image,
+    }));
+    if heads * (d / heads.max(1)) != inner && heads > 0 {
+        fields.insert("head_dim".into(), json!(inner / heads));
+    }
+    if !free_map && heads != 1 {
+        fields.insert("output_map".into(), json!("tied"));
+        notes.push("from names: no output map, so it is tied to U".into());
+    }
+    Ok((fields, notes))
+}
+
+fn vit_from_shapes(weights: &Weights, given: &Map<String, Value>) -> Result<Fields> {
+    let conv = "patch_embed.proj.weight";
+    let d = dim(weights, conv, 0)?;
+    let channels = dim(weights, conv, 1)?;
+    let patch = [dim(weights, conv, 2)?, dim(weights, conv, 3)?];
+    let depth = count_layers(weights, "blocks.");
+    let classes = dim(weights, "head.weight", 0)?;
+    let hidden = dim(weights, "blocks.0.mlp.fc1.weight", 0)?;
+    let pool = if weights.tensors.contains_key("fc_norm.weight") { "mean" } else { "token" };
+    let heads = heads(weights, given)?;
+    let mut notes = vec![format!(
+        "from shapes: ViT, d = {d}, depth = {depth}, {classes} classes, hidden = {hidden}, patches of {}x{} with \
+         {channels} channels, pool = {pool}",
+        patch[0], patch[1]
+    )];
+    let image = image(weights, given, "pos_embed", patch, &mut notes)?;
+    let fields = object(json!({
+        "kind": "vit", "d": d, "depth": depth, "heads": heads, "classes": classes, "hidden": hidden,
+        "channels": channels, "patch": patch, "image": image, "pool": pool,
+    }));
+    Ok((fields, notes))
+}
+
+/// The image size: named, or a square grid of patches.
+fn image(
+    weights: &Weights,
+    given: &Map<String, Value>,
+    table: &str,
+    patch: [i64; 2],
+    notes: &mut Vec<String>,
+) -> Result<[i64; 2]> {
+    if let Some(image) = pair(given, "image") {
+        return Ok(image);
+    }
+    let patches = dim(weights, table, 1)? - 1;
+    let side = square_root(patches).ok_or_else(|| {
+        open(
+            weights,
+            format!(
+                "{patches} patches make no square grid: name the image size, for instance `--set model.image=[28,42]`"
+            ),
+        )
+    })?;
+    let image = [side * patch[0], side * patch[1]];
+    notes.push(format!(
+        "assumed: a square grid of {side}x{side} patches, so images of {}x{} pixels",
+        image[0], image[1]
+    ));
+    Ok(image)
+}
+
+fn heads(weights: &Weights, given: &Map<String, Value>) -> Result<i64> {
+    number(given, "heads").ok_or_else(|| {
+        open(
+            weights,
+            "no shape tells the number of attention heads: name it with `--set model.heads=K`, or the whole \
+                       model with `--model PRESET|FILE`"
+                .to_owned(),
+        )
+    })
+}
+
+fn open(weights: &Weights, problem: String) -> Error {
+    Error::Undetermined(format!("{}: {problem}", weights.path.display()))
+}
+
+fn dim(weights: &Weights, name: &str, axis: usize) -> Result<i64> {
+    let shape = weights.tensors.get(name).map(|t| &t.shape);
+    shape.and_then(|s| s.get(axis)).map(|&x| x as i64).ok_or_else(|| Error::File {
+        path: weights.path.display().to_string(),
+        problem: match shape {
+            None => format!("the tensor `{name}` is missing, without which the model cannot be told from shapes"),
+            Some(s) => format!("the tensor `{name}` has shape {s:?}, too few dimensions"),
+        },
+    })
+}
+
+fn count_layers(weights: &Weights, prefix: &str) -> i64 {
+    let index = |name: &String| name.strip_prefix(prefix)?.split('.').next()?.parse::<i64>().ok();
+    weights.tensors.keys().filter_map(index).max().map_or(0, |last| last.saturating_add(1))
+}
+
+fn number(given: &Map<String, Value>, name: &str) -> Option<i64> {
+    given.get(name)?.as_i64()
+}
+
+fn pair(given: &Map<String, Value>, name: &str) -> Option<[i64; 2]> {
+    let list = given.get(name)?.as_array()?;
+    match list[..] {
+        [ref a, ref b] => Some([a.as_i64()?, b.as_i64()?]),
+        _ => None,
+    }
+}
+
+fn square_root(x: i64) -> Option<i64> {
+    let root = (x.max(0) as f64).sqrt().round() as i64;
+    (root > 0 && root * root == x).then_some(root)
+}
+
+fn object(value: Value) -> Map<String, Value> {
+    match value {
+        Value::Object(map) => map,
+        _ => Map::new(),
+    }
+}

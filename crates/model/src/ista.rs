@@ -1,0 +1,111 @@
+//! The sparsifying step: one proximal gradient step of non-negative sparse coding over a dictionary `D`
+//! (NeurIPS eq. 17).
+//!
+//! ```text
+//! ISTA(h | D) = ReLU(h + eta D^T (h - D h) - eta lambda)
+//! ```
+//!
+//! Written out this is three products with a `d x d` matrix for every token. Because the step is affine before the ReLU
+//! it is also one:
+//!
+//! ```text
+//! ISTA(h | D) = ReLU(M h - eta lambda),   M = I + eta D^T (I - D)
+//! ```
+//!
+//! where forming `M` costs `d^3` once, whatever the number of tokens, and autograd carries the gradient through it. The
+//! two forms are equal in value and gradient (tests/forms.rs); [`IstaForm::Auto`] takes the cheaper one.
+
+use serde::{Deserialize, Serialize};
+use tch::Tensor;
+use tch::nn::Path;
+
+use crate::layers::uniform;
+use crate::probe::{Probe, Site, show};
+
+/// How the step is computed. Not part of the mathematics: any form gives the same tokens.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum IstaForm {
+    /// The one-product form where it costs less arithmetic: `2 tokens > d`.
+    #[default]
+    Auto,
+    /// Three products with D a token, as the released code writes it.
+    Plain,
+    /// One product with M a token.
+    OneProduct,
+}
+
+/// The shape and the step of a sparsifying layer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct IstaConfig {
+    /// Token dimension. Default: 384.
+    pub d: i64,
+    /// Step size eta. Default: 0.1.
+    pub eta: f64,
+    /// Weight lambda of the l1 norm. Default: 0.1.
+    pub lambda: f64,
+    /// Default: auto.
+    pub form: IstaForm,
+}
+
+impl Default for IstaConfig {
+    fn default() -> Self {
+        IstaConfig { d: 384, eta: 0.1, lambda: 0.1, form: IstaForm::Auto }
+    }
+}
+
+/// One step of sparse coding; its parameter is the dictionary, named `weight`.
+#[derive(Debug)]
+pub struct Ista {
+    /// The complete dictionary D, `[d, d]`; its columns are the atoms.
+    pub dictionary: Tensor,
+    config: IstaConfig,
+}
+
+impl Ista {
+    /// A sparsifying layer under `path`; D is drawn as Kaiming uniform with a = 0, bound `sqrt(6/d)`.
+    pub fn new(path: &Path<'_>, config: &IstaConfig) -> Self {
+        let d = config.d;
+        let dictionary = path.var("weight", &[d, d], uniform((6.0 / d as f64).sqrt()));
+        Ista { dictionary, config: config.clone() }
+    }
+
+    /// The sparse code after one step from `h`; there is no residual connection around it.
+    ///
+    /// # Shapes
+    /// `h`: `[B, n, d]` to `[B, n, d]`, non-negative.
+    pub fn forward(&self, h: &Tensor, layer: usize, probe: &mut dyn Probe) -> Tensor {
+        if probe.wants(layer, Site::IstaResidual) {
+            probe.see(layer, Site::IstaResidual, &(h - h.linear(&self.dictionary, None::<&Tensor>)));
+        }
+        let out = if self.one_product(h) { self.step_in_one_product(h) } else { self.step_plain(h) };
+        show(probe, layer, Site::ZOut, &out);
+        out
+    }
+
+    fn one_product(&self, h: &Tensor) -> bool {
+        match self.config.form {
+            IstaForm::Auto => 2 * (h.numel() as i64 / self.config.d) > self.config.d,
+            IstaForm::Plain => false,
+            IstaForm::OneProduct => true,
+        }
+    }
+
+    /// `ReLU(h + eta D^T (h - D h) - eta lambda)`, product by product.
+    fn step_plain(&self, h: &Tensor) -> Tensor {
+        let IstaConfig { eta, lambda, .. } = self.config;
+        let residual = h - h.linear(&self.dictionary, None::<&Tensor>);
+        (h + residual.matmul(&self.dictionary) * eta - eta * lambda).relu()
+    }
+
+    /// `ReLU(M h - eta lambda)`.
+    fn step_in_one_product(&self, h: &Tensor) -> Tensor {
+        let IstaConfig { d, eta, lambda, .. } = self.config;
+        let dictionary = &self.dictionary;
+        let identity = Tensor::eye(d, (dictionary.kind(), dictionary.device()));
+        let m = &identity + dictionary.tr().matmul(&(&identity - dictionary)) * eta;
+        let threshold = Tensor::full([d], -eta * lambda, (dictionary.kind(), dictionary.device()));
+        h.linear(&m, Some(&threshold)).relu()
+    }
+}

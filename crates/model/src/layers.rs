@@ -1,0 +1,79 @@
+//! The two layers that every model here is made of besides its own: `Linear` and `LayerNorm`, with PyTorch's parameter
+//! names and initial values, and nothing hidden.
+//!
+//! tch has both; they are written out because the draws of the initial values must be PyTorch's
+//! (`U(-1/sqrt(fan_in), 1/sqrt(fan_in))` for weight and bias) and because a fused path wants the tensors at hand.
+
+use tch::Tensor;
+use tch::nn::{Init, Path};
+
+/// How the weights of a [`Linear`] are drawn.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum LinearInit {
+    /// PyTorch's default: weight and bias from `U(-1/sqrt(fan_in), 1/sqrt(fan_in))`.
+    PyTorch,
+    /// timm's for ViT: weight from `N(0, 0.02^2)`, bias zero.
+    Timm,
+}
+
+/// `y = x W^T + b`.
+#[derive(Debug)]
+pub struct Linear {
+    /// `[out, in]`.
+    pub weight: Tensor,
+    /// `[out]`.
+    pub bias: Option<Tensor>,
+}
+
+impl Linear {
+    /// A linear layer under `path`, parameters `weight` and, where asked for, `bias`.
+    pub fn new(path: &Path<'_>, inputs: i64, outputs: i64, bias: bool, init: LinearInit) -> Self {
+        let bound = 1.0 / (inputs as f64).sqrt();
+        let (w, b) = match init {
+            LinearInit::PyTorch => (uniform(bound), uniform(bound)),
+            LinearInit::Timm => (Init::Randn { mean: 0.0, stdev: 0.02 }, Init::Const(0.0)),
+        };
+        Linear {
+            weight: path.var("weight", &[outputs, inputs], w),
+            bias: bias.then(|| path.var("bias", &[outputs], b)),
+        }
+    }
+
+    /// # Shapes
+    /// `x`: `[..., in]` to `[..., out]`.
+    pub fn forward(&self, x: &Tensor) -> Tensor {
+        x.linear(&self.weight, self.bias.as_ref())
+    }
+}
+
+/// `U(-bound, bound)`.
+pub(crate) fn uniform(bound: f64) -> Init {
+    Init::Uniform { lo: -bound, up: bound }
+}
+
+/// Layer normalisation over the last dimension, with scale and shift.
+#[derive(Debug)]
+pub struct LayerNorm {
+    /// `[d]`.
+    pub weight: Tensor,
+    /// `[d]`.
+    pub bias: Tensor,
+    eps: f64,
+}
+
+impl LayerNorm {
+    /// A layer norm under `path`, parameters `weight` (ones) and `bias` (zeros). `eps` is added to the variance.
+    pub fn new(path: &Path<'_>, d: i64, eps: f64) -> Self {
+        LayerNorm {
+            weight: path.var("weight", &[d], Init::Const(1.0)),
+            bias: path.var("bias", &[d], Init::Const(0.0)),
+            eps,
+        }
+    }
+
+    /// # Shapes
+    /// `x`: `[..., d]`, unchanged.
+    pub fn forward(&self, x: &Tensor) -> Tensor {
+        x.layer_norm(self.weight.size(), Some(&self.weight), Some(&self.bias), self.eps, true)
+    }
+}

@@ -1,0 +1,74 @@
+//! Every fast path against the plain one, values and gradients: ISTA's forms, fused and plain attention; and the tensor
+//! layers against the f64 oracle of the rate-reduction crate.
+
+mod common;
+
+use common::*;
+use tch::{Device, Kind, Tensor, nn};
+use whitebox_model::ista::IstaForm;
+use whitebox_model::probe::{NoProbe, Recorder, Site};
+use whitebox_model::{CrateConfig, ModelConfig};
+
+fn config(form: IstaForm) -> ModelConfig {
+    ModelConfig::Crate(CrateConfig {
+        image: [16, 24],
+        patch: [8, 8],
+        channels: 2,
+        classes: 5,
+        d: 24,
+        depth: 2,
+        heads: 3,
+        ista_form: form,
+        ..Default::default()
+    })
+}
+
+/// Logits and all gradients in f64, sorted by name.
+fn run(config: &ModelConfig, sites: &[Site]) -> Vec<Tensor> {
+    let _drawing = seeded(7);
+    let mut store = nn::VarStore::new(Device::Cpu);
+    let model = config.build(&store.root()).unwrap();
+    store.double();
+    let images = Tensor::randn([3, 2, 16, 24], (Kind::Double, Device::Cpu));
+    let logits = model.forward(&images, &mut Recorder::new(sites)).unwrap();
+    let mut found: Vec<_> = gradients(&store, &logits.square().sum(Kind::Double)).into_iter().collect();
+    found.sort_by(|a, b| a.0.cmp(&b.0));
+    std::iter::once(logits).chain(found.into_iter().map(|(_, g)| g)).collect()
+}
+
+#[test]
+fn ista_forms_agree() {
+    let plain = run(&config(IstaForm::Plain), &[]);
+    for form in [IstaForm::OneProduct, IstaForm::Auto] {
+        for (a, b) in run(&config(form), &[]).iter().zip(&plain) {
+            assert_close(a, b, 1e-12, "one product against plain");
+        }
+    }
+}
+
+#[test]
+fn fused_and_plain_attention_agree() {
+    let config = config(IstaForm::Auto);
+    for (a, b) in run(&config, &[Site::Attention]).iter().zip(&run(&config, &[])) {
+        assert_close(a, b, 1e-12, "plain attention against fused");
+    }
+}
+
+#[test]
+fn every_parameter_gets_a_gradient() {
+    for kind in ["crate-tiny", "vit-tiny"] {
+        let mut config = ModelConfig::preset(kind).unwrap();
+        match &mut config {
+            ModelConfig::Crate(c) => (c.image, c.depth) = ([32, 32], 2),
+            ModelConfig::Vit(c) => (c.image, c.depth) = ([32, 32], 2),
+        }
+        let _drawing = seeded(1);
+        let store = nn::VarStore::new(Device::Cpu);
+        let model = config.build(&store.root()).unwrap();
+        let images = Tensor::randn([2, 3, 32, 32], (Kind::Float, Device::Cpu));
+        let logits = model.forward(&images, &mut NoProbe).unwrap();
+        for (name, gradient) in gradients(&store, &logits.square().sum(Kind::Float)) {
+            assert!(f64::try_from(gradient.abs().max()).unwrap() > 0.0, "{kind}: {name} gets no gradient");
+        }
+    }
+}

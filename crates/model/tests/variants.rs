@@ -1,0 +1,229 @@
+//! The choices where paper and released code disagree do what they say, and sizes are the published ones.
+
+mod common;
+
+use common::*;
+use serde_json::json;
+use tch::{Device, Kind, Tensor, nn};
+use whitebox_model::embed::interpolate_positions;
+use whitebox_model::probe::{NoProbe, Recorder, Site};
+use whitebox_model::weights::{Card, LoadOptions, Weights, save};
+use whitebox_model::{ModelConfig, VisionModel};
+
+fn built(fields: serde_json::Value) -> (nn::VarStore, Box<dyn VisionModel>) {
+    let mut all = json!({"kind": "crate", "image": [16, 16], "patch": [8, 8], "channels": 1, "d": 12, "depth": 1,
+        "heads": 3, "classes": 4});
+    all.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+    let config: ModelConfig = serde_json::from_value(all).unwrap();
+    let _drawing = seeded(3);
+    let store = nn::VarStore::new(Device::Cpu);
+    let model = config.build(&store.root()).unwrap();
+    (store, model)
+}
+
+fn record(model: &dyn VisionModel) -> Recorder {
+    let _drawing = seeded(4);
+    let mut r = Recorder::new(&[
+        Site::Embed,
+        Site::AttentionInput,
+        Site::Uz,
+        Site::Attention,
+        Site::MssaOut,
+        Site::ZHalf,
+        Site::IstaInput,
+        Site::ZOut,
+    ]);
+    let _ = model.forward(&Tensor::randn([2, 1, 16, 16], (Kind::Float, Device::Cpu)), &mut r).unwrap();
+    r
+}
+
+#[test]
+fn residual_bases_are_those_of_the_three_variants() {
+    for base in ["raw", "normalised", "plain"] {
+        let (store, model) = built(json!({"residual_base": base}));
+        let r = record(model.as_ref());
+        let at = |site| r.get(0, site).unwrap();
+        let expected_base = if base == "raw" || base == "plain" { at(Site::Embed) } else { at(Site::AttentionInput) };
+        assert_close(&(expected_base + at(Site::MssaOut)), at(Site::ZHalf), 1e-6, base);
+        let norms = store.variables().keys().filter(|k| k.contains("layers") && k.contains("norm")).count();
+        assert_eq!(norms, if base == "plain" { 0 } else { 4 });
+        if base == "plain" {
+            assert_close(at(Site::ZHalf), at(Site::IstaInput), 1e-7, "no LayerNorm before ISTA");
+        }
+    }
+}
+
+#[test]
+fn a_tied_output_map_is_gamma_times_u() {
+    let (store, model) = built(json!({"output_map": "tied", "gamma": 0.5, "scaling": "none"}));
+    assert!(!store.variables().keys().any(|k| k.contains("to_out")));
+    let r = record(model.as_ref());
+    let w = r.get(0, Site::Uz).unwrap().view([2, 5, 3, 4]).transpose(1, 2);
+    let attention = w.matmul(&w.transpose(-2, -1)).softmax(-1, Kind::Float);
+    assert_close(r.get(0, Site::Attention).unwrap(), &attention, 1e-6, "no 1/sqrt(p)");
+    let u = &store.variables()["transformer.layers.0.0.fn.qkv.weight"];
+    let expected = attention.matmul(&w).transpose(1, 2).reshape([2, 5, 12]).matmul(u) * 0.5;
+    assert_close(r.get(0, Site::MssaOut).unwrap(), &expected, 1e-5, "gamma [U_1 .. U_K]");
+}
+
+#[test]
+fn eta_and_lambda_reach_the_step() {
+    let (store, model) = built(json!({"eta": 0.3, "lambda": 0.7}));
+    let r = record(model.as_ref());
+    let (h, d) = (r.get(0, Site::IstaInput).unwrap(), &store.variables()["transformer.layers.0.1.fn.weight"]);
+    let residual = h - h.matmul(&d.tr());
+    let expected = (h + residual.matmul(d) * 0.3 - 0.3 * 0.7).relu();
+    assert_close(r.get(0, Site::ZOut).unwrap(), &expected, 1e-5, "ISTA");
+}
+
+#[test]
+fn one_full_head_has_no_output_map() {
+    let (store, model) = built(json!({"heads": 1}));
+    assert!(!store.variables().keys().any(|k| k.contains("to_out")));
+    assert_eq!(
+        store.trainable_variables().iter().map(|v| v.numel() as u64).sum::<u64>(),
+        model.config().cost().parameters
+    );
+}
+
+#[test]
+fn published_parameter_counts() {
+    let count = |name| ModelConfig::preset(name).unwrap().cost().parameters;
+    assert_eq!(count("crate-tiny"), 6_090_856);
+    assert_eq!(count("crate-small"), 13_116_328);
+    assert_eq!(count("crate-base"), 22_796_008);
+    assert_eq!(count("crate-large"), 77_641_192);
+    assert_eq!(count("vit-tiny"), 5_717_416);
+    assert_eq!(count("vit-small"), 22_050_664);
+}
+
+#[test]
+fn counted_parameters_are_those_that_are_built() {
+    let configs = [
+        crate_micro(),
+        crate_mean_rect(),
+        vit_micro("token"),
+        vit_micro("mean"),
+        ModelConfig::preset("crate-tiny").unwrap(),
+    ];
+    for config in configs {
+        let store = nn::VarStore::new(Device::Cpu);
+        config.build(&store.root()).unwrap();
+        let built: usize = store.trainable_variables().iter().map(Tensor::numel).sum();
+        assert_eq!(built as u64, config.cost().parameters, "{config:?}");
+    }
+    for choice in [json!({"output_map": "tied"}), json!({"residual_base": "plain"}), json!({"head_dim": 7})] {
+        let (store, model) = built(choice);
+        let built: usize = store.trainable_variables().iter().map(Tensor::numel).sum();
+        assert_eq!(built as u64, model.config().cost().parameters);
+    }
+}
+
+#[test]
+fn other_resolutions_interpolate_positions() {
+    let golden = Golden::open("crate_micro.safetensors");
+    let loaded = load(&crate_micro(), &golden);
+    let images = Tensor::randn([2, 3, 48, 32], (Kind::Float, Device::Cpu));
+    let mut r = Recorder::new(&[Site::Embed]);
+    assert_eq!(loaded.model.forward(&images, &mut r).unwrap().size(), [2, 10]);
+    assert_eq!(r.get(0, Site::Embed).unwrap().size(), [2, 6 * 4 + 1, 48]);
+
+    let table = golden.get("param.pos_embedding");
+    assert_close(&interpolate_positions(table, [4, 4], [4, 4]), table, 0.0, "the same grid");
+    // a table that is linear in the row stays linear in the interior, with half-pixel centres
+    let rows = Tensor::arange(8, (Kind::Float, Device::Cpu)).view([8, 1]).expand([8, 8], true).reshape([1, 64, 1]);
+    let table = Tensor::cat(&[Tensor::full([1, 1, 1], 9.0, (Kind::Float, Device::Cpu)), rows], 1);
+    let doubled = interpolate_positions(&table, [8, 8], [16, 16]);
+    assert_eq!(doubled.size(), [1, 257, 1]);
+    assert_eq!(doubled.double_value(&[0, 0, 0]), 9.0);
+    for row in 4..12 {
+        let expected = (row as f64 + 0.5) / 2.0 - 0.5;
+        assert!((doubled.double_value(&[0, 1 + row * 16 + 5, 0]) - expected).abs() < 1e-5);
+    }
+}
+
+#[test]
+fn a_wrong_input_is_named_and_refused() {
+    let (_, model) = built(json!({}));
+    for size in [&[2, 3, 16, 16][..], &[2, 1, 15, 16], &[2, 1, 16], &[0, 1, 16, 16]] {
+        let error =
+            model.forward(&Tensor::zeros(size, (Kind::Float, Device::Cpu)), &mut NoProbe).unwrap_err().to_string();
+        assert!(error.contains("expects") && error.contains(&format!("{size:?}")), "{error}");
+    }
+    let integers = Tensor::zeros([1, 1, 16, 16], (Kind::Int64, Device::Cpu));
+    assert!(model.forward(&integers, &mut NoProbe).is_err());
+}
+
+#[test]
+fn configs_that_describe_no_model_are_refused() {
+    for fields in [
+        json!({"d": 0}),
+        json!({"d": -3}),
+        json!({"heads": 5}),
+        json!({"depth": 0}),
+        json!({"classes": 0}),
+        json!({"patch": [5, 8]}),
+        json!({"patch": [0, 8]}),
+        json!({"heads": 0}),
+        json!({"d": i64::MAX}),
+        json!({"image": [1i64 << 40, 8]}),
+        json!({"head_dim": 0}),
+    ] {
+        let mut all = json!({"kind": "crate", "image": [16, 16], "patch": [8, 8], "d": 12, "heads": 3});
+        all.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        let config: ModelConfig = serde_json::from_value(all).unwrap();
+        let store = nn::VarStore::new(Device::Cpu);
+        assert!(config.build(&store.root()).is_err(), "{fields}");
+    }
+    assert!(serde_json::from_value::<ModelConfig>(json!({"kind": "crate", "dpeth": 3})).is_err());
+    let error = ModelConfig::preset("crate-huge").unwrap_err().to_string();
+    assert!(error.contains("crate-tiny"), "{error}");
+}
+
+#[test]
+fn own_files_hold_their_config_and_load_strictly() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.safetensors");
+    let (store, model) = built(json!({}));
+    let mut card = Card::new(model.config());
+    card.classes = vec!["a".into(), "b".into(), "c".into(), "d".into()];
+    save(&path, &store.variables(), &card).unwrap();
+    let first = std::fs::read(&path).unwrap();
+    save(&path, &store.variables(), &card).unwrap();
+    assert_eq!(first, std::fs::read(&path).unwrap(), "the same model gives the same bytes");
+
+    let weights = Weights::open(&path).unwrap();
+    assert_eq!(weights.card.as_ref(), Some(&card));
+    let (other, _) = built(json!({"depth": 2, "classes": 6}));
+    let config = ModelConfig::Crate(Default::default());
+    let error = weights.load_into(&other.variables(), &config, LoadOptions::default()).unwrap_err().to_string();
+    assert!(error.contains("missing: transformer.layers.1.0.fn.qkv.weight"), "{error}");
+    assert!(error.contains("mis-shaped: mlp_head.1.weight is [4, 12] in the file, [6, 12] in the model"), "{error}");
+    let (shallow, _) = built(json!({"classes": 6}));
+    let before = shallow.variables()["mlp_head.1.weight"].copy();
+    weights.load_into(&shallow.variables(), &config, LoadOptions { replace_head: true, ..Default::default() }).unwrap();
+    assert_close(&shallow.variables()["mlp_head.1.weight"], &before, 0.0, "the head stays as drawn");
+    assert_close(&shallow.variables()["cls_token"], &store.variables()["cls_token"], 0.0, "the rest is loaded");
+
+    for length in [0, 5, 9, 100, first.len() - 1] {
+        std::fs::write(&path, &first[..length]).unwrap();
+        let error = Weights::open(&path).unwrap_err().to_string();
+        assert!(error.contains("model.safetensors"), "{error}");
+    }
+}
+
+#[test]
+fn positions_load_into_another_resolution_when_asked() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.safetensors");
+    let (store, model) = built(json!({}));
+    save(&path, &store.variables(), &Card::new(model.config())).unwrap();
+    let (larger, larger_model) = built(json!({"image": [32, 24]}));
+    let weights = Weights::open(&path).unwrap();
+    let config = larger_model.config();
+    assert!(weights.load_into(&larger.variables(), &config, LoadOptions::default()).is_err());
+    let options = LoadOptions { positions_from: Some([2, 2]), ..Default::default() };
+    weights.load_into(&larger.variables(), &config, options).unwrap();
+    let expected = interpolate_positions(&store.variables()["pos_embedding"], [2, 2], [4, 3]);
+    assert_close(&larger.variables()["pos_embedding"], &expected, 1e-7, "interpolated");
+}
