@@ -130,15 +130,26 @@ fn other_resolutions_interpolate_positions() {
 
     let table = golden.get("param.pos_embedding");
     assert_close(&interpolate_positions(table, [4, 4], [4, 4]), table, 0.0, "the same grid");
-    // a table that is linear in the row stays linear in the interior, with half-pixel centres
+    // along the rows the new values are those of cubic convolution (a = -0.75) at half-pixel centres
     let rows = Tensor::arange(8, (Kind::Float, Device::Cpu)).view([8, 1]).expand([8, 8], true).reshape([1, 64, 1]);
     let table = Tensor::cat(&[Tensor::full([1, 1, 1], 9.0, (Kind::Float, Device::Cpu)), rows], 1);
     let doubled = interpolate_positions(&table, [8, 8], [16, 16]);
     assert_eq!(doubled.size(), [1, 257, 1]);
     assert_eq!(doubled.double_value(&[0, 0, 0]), 9.0);
     for row in 4..12 {
-        let expected = (row as f64 + 0.5) / 2.0 - 0.5;
+        let place: f64 = (row as f64 + 0.5) / 2.0 - 0.5;
+        let expected: f64 = (0..8).map(|r| r as f64 * cubic_convolution(place - r as f64)).sum();
         assert!((doubled.double_value(&[0, 1 + row * 16 + 5, 0]) - expected).abs() < 1e-5);
+    }
+}
+
+/// Keys' kernel with a = -0.75.
+fn cubic_convolution(x: f64) -> f64 {
+    let (a, x) = (-0.75, x.abs());
+    match x {
+        x if x <= 1.0 => ((a + 2.0) * x - (a + 3.0)) * x * x + 1.0,
+        x if x < 2.0 => ((a * x - 5.0 * a) * x + 8.0 * a) * x - 4.0 * a,
+        _ => 0.0,
     }
 }
 
