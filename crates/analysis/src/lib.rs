@@ -25,3 +25,7 @@ pub use layerwise::LayerwiseProbe;
 pub use plots::{Chart, Series};
 pub use report::{Baseline, Classification, LayerComparison, Report, Sample};
 pub use stats::{LayerStats, Stat};
+
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct RepositoryReadme;
