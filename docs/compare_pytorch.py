@@ -4,20 +4,23 @@
 Needs PyTorch 2.11 (pip install torch==2.11.0). From the repository root:
 
     python3 docs/compare_pytorch.py                  # PyTorch alone
-    python3 docs/compare_pytorch.py --rounds 3 --ours "cargo bench -p whitebox-model --bench models -- crate"
+    python3 docs/compare_pytorch.py --rounds 3 --ours "cargo bench -p whitebox-model --bench models --"
 
-With --ours the command runs before each PyTorch round, its medians are read from criterion's folder (--criterion), and
-the ratio PyTorch / whitebox is printed: above 1 this project is the faster one. Every figure is the median over rounds
-of a round's median; the last column is the largest relative deviation of a round from it, PyTorch's and ours. Two
-PyTorch forms are timed: `published` makes three products with D a token and an explicit softmax; `tuned` makes one
-with M and uses fused attention.
+With --ours each figure is taken in turn, whitebox - published - tuned, as many times as there are rounds: the command is
+given criterion's filter for the one bench, whose median is read from criterion's folder (--criterion). Ratios above 1
+say that this project is the faster one. A figure is the median over rounds of a round's median; the spread is the
+largest relative deviation of a round from it. Two PyTorch forms are timed: `published` makes three products with D a
+token and an explicit softmax; `tuned` makes one with M and uses fused attention.
 """
 
 import argparse
 import contextlib
+import itertools
 import json
 import math
+import os
 import pathlib
+import shlex
 import statistics
 import subprocess
 import time
@@ -100,13 +103,12 @@ def check_forms():
 
 
 def milliseconds(work, device, seconds):
-    """Median time of `work` over about `seconds`, at least five repeats, after two that are not counted."""
+    """Median time of `work` over about `seconds`, at least three repeats, after one that is not counted."""
     wait = torch.cuda.synchronize if device == "cuda" else lambda: None
     times = []
-    for _ in range(2):
-        work()
+    work()
     end = time.perf_counter() + seconds
-    while len(times) < 5 or time.perf_counter() < end:
+    while len(times) < 3 or time.perf_counter() < end:
         wait()
         start = time.perf_counter()
         work()
@@ -115,78 +117,66 @@ def milliseconds(work, device, seconds):
     return statistics.median(times)
 
 
-def pytorch_round(device, seconds):
-    """ms an image of every case, by (group, case, form)."""
-    found = {}
-    for name, (batch, shape) in CASES.items():
-        images = torch.randn(batch, shape["channels"], shape["image"], shape["image"], device=device)
-        labels = torch.randint(shape["classes"], (batch,), device=device)
-        for form in ("published", "tuned"):
-            model = Crate(**shape, tuned=form == "tuned").to(device)
-            parameters = list(model.parameters())
-            for kind in ("f32", "bf16"):
-                cast = contextlib.nullcontext if kind == "f32" else (lambda: torch.autocast(device, torch.bfloat16))
+def pytorch(case, kind, pass_, form, device, seconds):
+    """ms an image of PyTorch."""
+    batch, shape = CASES[case]
+    images = torch.randn(batch, shape["channels"], shape["image"], shape["image"], device=device)
+    labels = torch.randint(shape["classes"], (batch,), device=device)
+    model = Crate(**shape, tuned=form == "tuned").to(device)
+    parameters = list(model.parameters())
+    cast = contextlib.nullcontext if kind == "f32" else (lambda: torch.autocast(device, torch.bfloat16))
 
-                def inference():
-                    with torch.no_grad(), cast():
-                        model(images)
+    def inference():
+        with torch.no_grad(), cast():
+            model(images)
 
-                def training():
-                    with cast():
-                        loss = F.cross_entropy(model(images), labels)
-                    torch.autograd.grad(loss, parameters)
+    def training():
+        with cast():
+            loss = F.cross_entropy(model(images), labels)
+        torch.autograd.grad(loss, parameters)
 
-                for work in (inference, training):
-                    key = (f"{device}_{kind}_{work.__name__}", name, form)
-                    found[key] = milliseconds(work, device, seconds) / batch
-    return found
+    return milliseconds({"inference": inference, "training": training}[pass_], device, seconds) / batch
 
 
-def our_round(command, folder):
-    """Runs the benches; their medians in ms an image."""
+def whitebox(case, group, command, folder):
+    """ms an image of this project: runs one bench and reads criterion's median."""
     started = time.time()
-    subprocess.run(command, shell=True, check=True, stdout=subprocess.DEVNULL)
-    found = {}
-    for file in folder.glob("*/*/new/estimates.json"):
-        group, case = file.parts[-4:-2]
-        if case in CASES and file.stat().st_mtime >= started:
-            nanoseconds = json.loads(file.read_text())["median"]["point_estimate"]
-            found[group, case, "whitebox"] = nanoseconds / 1e6 / CASES[case][0]
-    if not found:
-        raise SystemExit(f"the command wrote no estimates of {', '.join(CASES)} under {folder}")
-    return found
+    subprocess.run([*command, f"{group}/{case}"], check=True, stdout=subprocess.DEVNULL)
+    file = folder / group / case / "new" / "estimates.json"
+    if not file.is_file() or file.stat().st_mtime < started:
+        raise SystemExit(f"the command wrote no {file}; name criterion's folder by --criterion")
+    return json.loads(file.read_text())["median"]["point_estimate"] / 1e6 / CASES[case][0]
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--ours", help="the command that runs this project's benches, before each round")
+    parser.add_argument("--ours", type=shlex.split, help="the command that runs this project's benches by a filter")
     parser.add_argument("--criterion", type=pathlib.Path, default=pathlib.Path("target/criterion"))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=2.0, help="for each PyTorch figure of a round")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     args = parser.parse_args()
     check_forms()
-    print(f"PyTorch {torch.__version__}, {torch.get_num_threads()} threads, {args.rounds} rounds", flush=True)
-    rounds = []
-    for _ in range(args.rounds):
-        ours = our_round(args.ours, args.criterion) if args.ours else {}
-        rounds.append(ours | pytorch_round(args.device, args.seconds))
-
-    def figure(key):
-        values = [r[key] for r in rounds if key in r]
-        if not values:
-            return None, 0.0
-        middle = statistics.median(values)
-        return middle, max(abs(v - middle) / middle for v in values)
-
+    print(f"PyTorch {torch.__version__}, {torch.get_num_threads()} threads, {args.rounds} rounds, load {os.getloadavg()}")
     print("| case | pass | published, ms | tuned, ms | whitebox, ms | published / whitebox | tuned / whitebox | spread |")
-    print("|---|---|---|---|---|---|---|---|")
-    for group, case in dict.fromkeys(key[:2] for key in rounds[0] if key[2] == "published"):
-        figures = [figure((group, case, form)) for form in ("published", "tuned", "whitebox")]
-        (published, _), (tuned, _), (own, _) = figures
-        spreads = f"{max(s for _, s in figures[:2]):.0%}, {figures[2][1]:.0%}" if own else f"{max(s for _, s in figures):.0%}"
-        mine = f"{own:.3f} | {published / own:.2f} | {tuned / own:.2f}" if own else "- | - | -"
-        print(f"| {case} | {group} | {published:.3f} | {tuned:.3f} | {mine} | {spreads} |")
+    print("|---|---|---|---|---|---|---|---|", flush=True)
+    for case, kind, pass_ in itertools.product(CASES, ("f32", "bf16"), ("inference", "training")):
+        group = f"{args.device}_{kind}_{pass_}"
+        times = {"published": [], "tuned": [], "whitebox": []}
+        for _ in range(args.rounds):
+            if args.ours:
+                times["whitebox"].append(whitebox(case, group, args.ours, args.criterion))
+            for form in ("published", "tuned"):
+                times[form].append(pytorch(case, kind, pass_, form, args.device, args.seconds))
+        middle = {form: statistics.median(values) for form, values in times.items() if values}
+        spread = max(abs(v / middle[form] - 1) for form, values in times.items() for v in values)
+        own = middle.get("whitebox", math.nan)
+        print(
+            f"| {case} | {group} | {middle['published']:.3f} | {middle['tuned']:.3f} | {own:.3f} "
+            f"| {middle['published'] / own:.2f} | {middle['tuned'] / own:.2f} | {spread:.0%} |",
+            flush=True,
+        )
+    print(f"load {os.getloadavg()} at the end")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,8 @@ mod common;
 use std::hint::black_box;
 
 use common::{Format, Setting, group, normal};
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use criterion::measurement::WallTime;
+use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
 use tch::{Kind, Tensor, nn};
 use whitebox_model::block::{Block, ResidualBase};
 use whitebox_model::ista::{Ista, IstaConfig, IstaForm};
@@ -51,11 +52,7 @@ fn layers(c: &mut Criterion) {
     }
 }
 
-fn bench_shape(
-    setting: &Setting,
-    group: &mut criterion::BenchmarkGroup<'_, criterion::measurement::WallTime>,
-    shape: &Shape,
-) {
+fn bench_shape(setting: &Setting, group: &mut BenchmarkGroup<'_, WallTime>, shape: &Shape) {
     let Shape { name, batch, tokens, d, heads } = *shape;
     let store = nn::VarStore::new(setting.device);
     let root = store.root();

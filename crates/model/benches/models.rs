@@ -1,12 +1,13 @@
 //! Tokens/s of whole models, CRATE against ViT: inference and training passes (forward, cross-entropy, all gradients).
 //!
-//! CRATE-T beside ViT-T on 16 images of 224 px, and the demo's CRATE beside a ViT with as many parameters on 64 images
+//! CRATE-T beside ViT-T on 16 images of 224 px, and the demo's CRATE beside a ViT with about as many parameters on 64 images
 //! of 28 px. Multiply-adds of each come from [`whitebox_model::ModelConfig::cost`] and are printed once.
 
 mod common;
 
 use common::{Setting, normal};
-use criterion::{Criterion, criterion_group, criterion_main};
+use criterion::measurement::WallTime;
+use criterion::{BenchmarkGroup, Criterion, criterion_group, criterion_main};
 use tch::{Kind, Reduction, Tensor, nn};
 use whitebox_model::{CrateConfig, ModelConfig, NoProbe, VitConfig};
 
@@ -20,7 +21,7 @@ fn cases() -> [Case; 4] {
     let (image, patch, channels, classes) = ([28, 28], [7, 7], 1, 10);
     let (depth, heads) = (4, 4);
     let small = CrateConfig { image, patch, channels, classes, d: 128, depth, heads, ..CrateConfig::default() };
-    let small_vit = VitConfig { image, patch, channels, classes, d: 72, depth, heads, ..VitConfig::default() };
+    let small_vit = VitConfig { image, patch, channels, classes, d: 64, depth, heads, ..VitConfig::default() };
     [
         Case { name: "crate-tiny_224px_b16", batch: 16, config: ModelConfig::Crate(CrateConfig::tiny()) },
         Case { name: "vit-tiny_224px_b16", batch: 16, config: ModelConfig::Vit(VitConfig::tiny()) },
@@ -48,11 +49,7 @@ fn models(c: &mut Criterion) {
     }
 }
 
-fn bench_case(
-    setting: &Setting,
-    group: &mut criterion::BenchmarkGroup<'_, criterion::measurement::WallTime>,
-    case: &Case,
-) {
+fn bench_case(setting: &Setting, group: &mut BenchmarkGroup<'_, WallTime>, case: &Case) {
     let Case { name, batch, config } = case;
     let store = nn::VarStore::new(setting.device);
     let model = config.build(&store.root()).expect("the config is valid");
