@@ -87,6 +87,18 @@ pub struct Sets {
 }
 
 impl DataConfig {
+    /// Refuses values that cannot be meant, before the set is opened.
+    pub fn check(&self) -> Result<()> {
+        for (key, value) in [("batch_size", self.batch_size), ("eval_batch_size", self.eval_batch_size)] {
+            if value == 0 {
+                bail!("data.{key} = 0: expected at least 1");
+            }
+        }
+        self.train_pipeline()?;
+        self.eval_pipeline()?;
+        Ok(())
+    }
+
     /// Opens both parts.
     pub fn open(&self) -> Result<Sets> {
         if let Some(every) = self.hold_out {
@@ -215,7 +227,7 @@ fn data_home() -> Result<PathBuf> {
 pub fn embedded_folder() -> Result<PathBuf> {
     let candidates = [PathBuf::from("data"), Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data")];
     match candidates.iter().find(|p| p.join("fmnist-train6k-images-idx3-ubyte.gz").exists()) {
-        Some(found) => Ok(found.clone()),
+        Some(found) => Ok(found.canonicalize().unwrap_or(found.clone())),
         None => bail!(
             "the project's data/ folder is neither here nor where this program was built: run it in a clone, or name the files' \
              folder with --set data.path=DIR"

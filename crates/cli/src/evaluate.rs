@@ -8,6 +8,9 @@ use whitebox_model::probe::NoProbe;
 
 use crate::tasks::classify::images_of;
 
+/// The names that [`Evaluation::metrics`] may give.
+pub const MEASURES: [&str; 3] = ["loss", "accuracy", "top5"];
+
 /// What the model said of one image.
 #[derive(Clone, Debug)]
 pub struct Prediction {

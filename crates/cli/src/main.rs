@@ -6,6 +6,7 @@ mod commands;
 mod data;
 mod evaluate;
 mod layers;
+mod memory;
 mod progress;
 mod recipe;
 mod report;

@@ -49,7 +49,9 @@ impl Sink for Terminal {
                 self.bar.reset_eta();
                 (self.total, self.steps_per_epoch, self.begin, self.began) =
                     (*total_steps, *steps_per_epoch, *step, Instant::now());
-                if *resumed {
+                if step == total_steps {
+                    self.line(&format!("this run is finished ({step} steps): it is measured and reported again"));
+                } else if *resumed {
                     self.line(&format!("going on after step {step} of {total_steps}, epoch {} of {epochs}", epoch + 1));
                 }
             }

@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -13,6 +13,7 @@ use whitebox_model::ModelConfig;
 use whitebox_train::TrainConfig;
 
 use crate::data::DataConfig;
+use crate::evaluate::MEASURES;
 
 /// The recipes that travel in the binary.
 pub const BUILT_IN: &[(&str, &str)] = &[
@@ -99,7 +100,7 @@ pub fn load(name: &str, sets: &[String]) -> Result<Named> {
             (path.file_stem().map_or("recipe".into(), |s| s.to_string_lossy().into_owned()), text)
         }
         None => bail!(
-            "there is no recipe `{name}`{}; there are: {}; a recipe file ends in .toml",
+            "there is no recipe `{name}`{} (there are: {}; a recipe file ends in .toml)",
             did_you_mean(name, BUILT_IN.iter().map(|(n, _)| *n)),
             BUILT_IN.iter().map(|(n, _)| *n).collect::<Vec<_>>().join(", ")
         ),
@@ -110,12 +111,36 @@ pub fn load(name: &str, sets: &[String]) -> Result<Named> {
 }
 
 /// Parses a whole recipe; unknown keys are refused with the nearest known one.
-pub fn parse(tree: Value) -> Result<Recipe> {
+pub fn parse(mut tree: Value) -> Result<Recipe> {
+    // `--set task.label_smoothing=0.1` needs no task.kind beside it: there is one default.
+    if let Some(Value::Object(task)) = tree.get_mut("task") {
+        task.entry("kind").or_insert("classify".into());
+    }
     let recipe: Recipe = typed(tree)?;
-    recipe.model_config(Some(2)).map(|_| recipe)
+    recipe.check().map(|()| recipe)
 }
 
 impl Recipe {
+    /// Refuses values that cannot be meant, before anything is opened or written.
+    fn check(&self) -> Result<()> {
+        self.model_config(Some(2))?;
+        self.train.check().map_err(|e| anyhow!("train.{e}"))?;
+        self.data.check()?;
+        let TaskConfig::Classify { label_smoothing } = self.task;
+        if !(0.0..=1.0).contains(&label_smoothing) {
+            bail!("task.label_smoothing = {label_smoothing}: expected a number from 0 to 1");
+        }
+        match &self.train.checkpoint.best {
+            Some(best) if !MEASURES.contains(&best.metric.as_str()) => bail!(
+                "train.checkpoint.best.metric = {:?}: an evaluation measures {}{}",
+                best.metric,
+                MEASURES.join(", "),
+                did_you_mean(&best.metric, MEASURES.into_iter())
+            ),
+            _ => Ok(()),
+        }
+    }
+
     /// The model, with `classes` filled in from the data where the recipe leaves it open.
     pub fn model_config(&self, classes: Option<usize>) -> Result<ModelConfig> {
         let mut fields = self.model.clone();
@@ -135,9 +160,21 @@ pub fn model_from_fields(mut fields: Map<String, Value>) -> Result<ModelConfig> 
             fields.entry(key).or_insert(value);
         }
     }
-    let config: ModelConfig = typed(Value::Object(fields)).context("model")?;
+    // Parsed by kind, because serde tells no path inside a tagged enum.
+    let kind = fields.get("kind").and_then(Value::as_str).map(str::to_owned);
+    let config = match kind.as_deref() {
+        Some("crate") => typed(untagged(fields)).map(ModelConfig::Crate),
+        Some("vit") => typed(untagged(fields)).map(ModelConfig::Vit),
+        _ => typed(Value::Object(fields)),
+    };
+    let config = config.context("model")?;
     config.check()?;
     Ok(config)
+}
+
+fn untagged(mut fields: Map<String, Value>) -> Value {
+    fields.remove("kind");
+    Value::Object(fields)
 }
 
 /// Sets `a.b.c=value` in a tree; the value is read as TOML, and as a plain string where it is none.
@@ -160,16 +197,17 @@ pub fn with_overrides(mut tree: Value, sets: &[String]) -> Result<Value> {
             }
             place = &mut place[part];
         }
-        *place = value_of(text.trim());
+        *place = value_of(text.trim()).with_context(|| format!("--set {set}"))?;
     }
     Ok(tree)
 }
 
-fn value_of(text: &str) -> Value {
+fn value_of(text: &str) -> Result<Value> {
     let parsed: Result<Map<String, Value>, _> = toml::from_str(&format!("x = {text}"));
     match parsed.ok().and_then(|mut table| table.remove("x")) {
-        Some(value) => value,
-        None => Value::String(text.to_owned()),
+        Some(Value::Null) => bail!("{text} is not a finite number"),
+        Some(value) => Ok(value),
+        None => Ok(Value::String(text.to_owned())),
     }
 }
 
@@ -184,9 +222,9 @@ fn typed<T: DeserializeOwned>(tree: Value) -> Result<T> {
             _ => String::new(),
         };
         if path == "." {
-            anyhow::anyhow!("{message}{suggestion}")
+            anyhow!("{message}{suggestion}")
         } else {
-            anyhow::anyhow!("{path}: {message}{suggestion}")
+            anyhow!("{path}: {message}{suggestion}")
         }
     })
 }

@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use whitebox_analysis::metrics::Metrics;
 use whitebox_analysis::{Baseline, Classification, LayerComparison, LayerStats, Report, Sample};
 use whitebox_datasets::Dataset;
+use whitebox_train::TrainConfig;
 
 use crate::evaluate::Evaluation;
 use crate::progress::duration;
@@ -59,9 +60,9 @@ pub fn write(run: &Finished<'_>) -> Result<PathBuf> {
     let report = Report {
         title: format!("Training run: {}", run.named.name),
         summary: vec![format!(
-            "A model of {} parameters was trained for {} epochs in {}; it was then measured on {} validation images.",
+            "A model of {} parameters was trained for {} in {}; it was then measured on {} validation images.",
             group(run.info.parameters),
-            run.named.recipe.train.epochs,
+            length(&run.named.recipe.train),
             duration(run.seconds),
             group(run.evaluation.predictions.len() as u64),
         )],
@@ -114,6 +115,14 @@ fn classification(run: &Finished<'_>) -> Result<Classification> {
         baseline: run.baseline.map(|accuracy| Baseline { name: "a linear model on pixels".into(), accuracy }),
         classes,
     })
+}
+
+/// How long the recipe trains, in its own unit.
+fn length(train: &TrainConfig) -> String {
+    match train.max_steps {
+        Some(steps) => format!("{} steps (at most {} epochs)", group(steps), train.epochs),
+        None => format!("{} epochs", train.epochs),
+    }
 }
 
 /// 1,234,567.

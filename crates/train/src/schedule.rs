@@ -103,7 +103,8 @@ impl Schedule {
         let warmup = config.warmup_steps.or(by_epochs).unwrap_or(0);
         if warmup > 0 && warmup >= total {
             return Err(Error::Config(format!(
-                "the warm-up of {warmup} steps does not end before the run of {total}: shorten it, or train longer"
+                "the warm-up of {warmup} steps does not end before the run of {total}: shorten it \
+                 (schedule.warmup_epochs or schedule.warmup_steps), or train longer"
             )));
         }
         Ok(Self { shape: config.shape, peak, floor: config.floor, warmup, total, steps_per_epoch, epochs })

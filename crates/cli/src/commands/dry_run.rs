@@ -6,7 +6,7 @@ use anyhow::Result;
 use tch::{Device, Kind, Tensor};
 use whitebox_train::Rule;
 
-use crate::commands::train::device_name;
+use crate::commands::train::{device_name, schedule};
 use crate::progress::duration;
 use crate::recipe::Named;
 use crate::report::group;
@@ -18,9 +18,9 @@ pub fn run(named: &Named, device: Device) -> Result<()> {
     let config = recipe.model_config(Some(sets.train.classes().len()))?;
     let cost = config.cost();
     let (batch, accumulate) = (recipe.data.batch_size as u64, recipe.train.accumulate);
-    let batches = (sets.train.len() as u64).div_ceil(batch.max(1));
-    let steps = batches.div_ceil(accumulate.max(1)).saturating_mul(recipe.train.epochs);
-    let steps = recipe.train.max_steps.map_or(steps, |most| most.min(steps));
+    let batches = (sets.train.len() as u64).div_ceil(batch);
+    schedule(&recipe.train, batches)?;
+    let (_, steps) = recipe.train.steps(batches);
     let moments = if recipe.train.optimizer.rule == Rule::Lion { 1 } else { 2 };
     let step = cost.training_step(batch * accumulate);
     let rate = multiply_adds_per_second(device);
@@ -29,8 +29,8 @@ pub fn run(named: &Named, device: Device) -> Result<()> {
         ("training images", group(sets.train.len() as u64)),
         ("validation images", group(sets.validation.len() as u64)),
         ("steps", format!("{} of {} images", group(steps), batch * accumulate)),
-        ("multiply-adds, forward", format!("{:.3} G an image", cost.forward_per_image as f64 / 1e9)),
-        ("multiply-adds, step", format!("{:.3} G", step as f64 / 1e9)),
+        ("multiply-adds, forward", format!("{} an image", amount(cost.forward_per_image))),
+        ("multiply-adds, step", amount(step)),
         (
             "memory, about",
             format!("{:.0} MiB of tensors in float32", cost.training_bytes(batch, moments) as f64 / f64::from(1 << 20)),
@@ -47,6 +47,14 @@ pub fn run(named: &Named, device: Device) -> Result<()> {
     ];
     let table: Vec<_> = rows.iter().map(|(name, value)| format!("{name:<26}{value}")).collect();
     crate::say(&format!("{} (dry run, nothing is written)\n{}", named.name, table.join("\n")))
+}
+
+/// `1.23 G`, `45.60 M`.
+fn amount(n: u64) -> String {
+    match n {
+        0..1_000_000_000 => format!("{:.2} M", n as f64 / 1e6),
+        _ => format!("{:.2} G", n as f64 / 1e9),
+    }
 }
 
 /// What a float32 matrix product of 512 x 512 x 512 reaches here, the best of a third of a second.

@@ -13,7 +13,7 @@ use crate::data::DataConfig;
 use crate::evaluate::evaluate;
 use crate::progress::meter;
 use crate::report::group;
-use crate::tasks::classify::load_model;
+use crate::tasks::classify::{check_fit, load_model};
 
 /// Measure a checkpoint: loss, accuracy, accuracy by class.
 #[derive(Args, Debug)]
@@ -64,6 +64,7 @@ pub fn run(args: &EvalArgs) -> Result<()> {
         bail!("the set has {} classes, the model {}", set.classes().len(), opened.config.classes());
     }
     let loader = data.eval_loader(set.clone())?;
+    check_fit(&loader, &opened.config)?;
     let model = load_model(&opened.weights, &opened.config, device)?;
     let found = evaluate(model.as_ref(), &loader, device, &mut meter("evaluating", "batches"))?;
     let n = found.predictions.len() as u64;

@@ -9,7 +9,7 @@ use clap::Args;
 use tch::Device;
 use whitebox_analysis::metrics::Metrics;
 use whitebox_model::weights::Card;
-use whitebox_train::{Jsonl, Outcome, Sink, TensorBoard, diff};
+use whitebox_train::{Jsonl, Outcome, Schedule, Sink, Source, TensorBoard, TrainConfig, diff};
 
 use crate::commands::dry_run;
 use crate::data::{ImageSource, Sets};
@@ -107,6 +107,7 @@ pub fn train(named: &Named, out: Option<&Path>, resumed: Option<RunFolder>, devi
     let mut task = task(named, &sets, device)?;
     let source = ImageSource(recipe.data.train_loader(sets.train.clone(), recipe.train.seed)?);
     let resume = resumed.is_some();
+    schedule(&recipe.train, source.batches_per_epoch())?;
     let folder = match resumed {
         Some(folder) => folder,
         None => RunFolder::create(out, &named.name)?,
@@ -147,6 +148,12 @@ pub fn train(named: &Named, out: Option<&Path>, resumed: Option<RunFolder>, devi
         }
         Outcome::Finished { .. } => conclude(named, &folder, &info, &task, &sets, device),
     }
+}
+
+/// The schedule of a run, which must fit its length: better said before a folder is made.
+pub fn schedule(config: &TrainConfig, batches: u64) -> Result<Schedule> {
+    let (epoch, total) = config.steps(batches);
+    Ok(Schedule::new(&config.schedule, config.optimizer.lr, total, epoch, config.epochs)?)
 }
 
 /// The task of a recipe on opened data.
@@ -229,15 +236,15 @@ fn last_model(folder: &RunFolder) -> Result<PathBuf> {
     crate::checkpoint::in_run(&folder.path)
 }
 
-/// Seconds between the records of a run, pauses between sittings (over ten minutes) left out.
+/// Seconds between the records of a run; the pause before a start is none of them.
 fn training_seconds(metrics: &Metrics) -> f64 {
-    let mut times: Vec<f64> = ["start", "step", "eval", "checkpoint", "end"]
+    let mut times: Vec<(f64, bool)> = ["start", "step", "eval", "checkpoint", "end"]
         .iter()
-        .flat_map(|kind| metrics.records(kind))
-        .filter_map(|r| r.values.get("time").copied())
+        .flat_map(|kind| metrics.records(kind).iter().map(|r| (r.values.get("time").copied(), *kind == "start")))
+        .filter_map(|(time, start)| Some((time?, start)))
         .collect();
-    times.sort_by(f64::total_cmp);
-    times.windows(2).map(|w| w[1] - w[0]).filter(|gap| *gap < 600.0).sum()
+    times.sort_by(|a, b| a.0.total_cmp(&b.0));
+    times.windows(2).filter(|pair| !pair[1].1).map(|pair| pair[1].0 - pair[0].0).sum()
 }
 
 /// A flag that Ctrl-C (or a polite kill) raises; a second Ctrl-C ends the process at once.

@@ -11,6 +11,7 @@ use whitebox_model::{ModelConfig, VisionModel};
 use whitebox_train::{BoxError, Loss, Task, cross_entropy};
 
 use crate::evaluate::evaluate;
+use crate::memory;
 
 /// A model on a device, and what it takes to train and measure it.
 pub struct Classify {
@@ -26,21 +27,13 @@ pub struct Classify {
 impl Classify {
     /// Draws a model from `seed` on `device`.
     pub fn new(card: Card, device: Device, seed: u64, label_smoothing: f64, validation: Loader) -> Result<Self> {
-        let [channels, height, width] = validation.image_shape().map(|x| x as i64);
-        let grid = card.model.grid();
-        if [channels, height, width] != [grid.channels, grid.image[0], grid.image[1]] {
-            bail!(
-                "the data gives images of {channels} channels and {height}x{width} pixels, the model takes {} and {}x{}: change \
-                 data.channels or data.train/data.eval, or model.channels and model.image",
-                grid.channels,
-                grid.image[0],
-                grid.image[1]
-            );
-        }
+        check_fit(&validation, &card.model)?;
         let classes = validation.dataset().classes().len() as i64;
         if classes != card.model.classes() {
             bail!("the data has {classes} classes, the model {}: set model.classes={classes}", card.model.classes());
         }
+        // Weights, gradients and two moments of each, and what one image leaves behind.
+        memory::check(card.model.cost().training_bytes(1, 2), device)?;
         tch::manual_seed(seed as i64);
         let store = nn::VarStore::new(device);
         let model = card.model.build(&store.root())?;
@@ -53,6 +46,21 @@ impl Classify {
     }
 }
 
+/// Whether the images of a loader are those that a model takes.
+pub fn check_fit(loader: &Loader, model: &ModelConfig) -> Result<()> {
+    let [channels, height, width] = loader.image_shape().map(|x| x as i64);
+    let grid = model.grid();
+    let [rows, columns] = grid.image;
+    if [channels, height, width] != [grid.channels, rows, columns] {
+        bail!(
+            "the data gives images of {channels} channels and {height}x{width} pixels, the model takes {} and {rows}x{columns}: change \
+             data.channels or data.train/data.eval, or model.channels and model.image",
+            grid.channels,
+        );
+    }
+    Ok(())
+}
+
 /// A batch's images on a device, `[B, C, H, W]`.
 pub fn images_of(batch: &Batch, device: Device) -> Tensor {
     Tensor::from_slice(&batch.images).view(batch.shape.map(|x| x as i64)).to_device(device)
@@ -60,6 +68,7 @@ pub fn images_of(batch: &Batch, device: Device) -> Tensor {
 
 /// A model read from a file, ready to be used.
 pub fn load_model(weights: &Weights, config: &ModelConfig, device: Device) -> Result<Box<dyn VisionModel>> {
+    memory::check(config.cost().parameters.saturating_mul(4), device)?;
     let store = nn::VarStore::new(device);
     let model = config.build(&store.root())?;
     weights.load_into(&store.variables(), config, LoadOptions::default())?;

@@ -1,0 +1,22 @@
+//! Whether something fits into this machine's memory, asked before libtorch gives up for want of it.
+
+use anyhow::{Result, bail};
+use tch::Device;
+
+/// Refuses what is larger than the whole memory; on another device than the CPU, or where the system does not tell, nothing is.
+pub fn check(bytes: u64, device: Device) -> Result<()> {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let kibibytes = ["MemTotal:", "SwapTotal:"].iter().filter_map(|key| field(&text, key)).sum::<u64>();
+    if device == Device::Cpu && kibibytes > 0 && bytes / 1024 > kibibytes {
+        bail!(
+            "the model needs {} GiB at least, this machine has {} GiB: make it smaller (model.d, model.depth, model.image)",
+            bytes >> 30,
+            kibibytes >> 20
+        );
+    }
+    Ok(())
+}
+
+fn field(text: &str, key: &str) -> Option<u64> {
+    text.lines().find_map(|line| line.strip_prefix(key))?.trim().split(' ').next()?.parse().ok()
+}
