@@ -65,18 +65,22 @@ pub fn run(args: &PredictArgs) -> Result<()> {
     for path in &args.images {
         let (input, resized) = prepared(path, &data, &opened)?;
         let logits = tch::no_grad(|| model.forward(&input.to_device(device), &mut NoProbe))?;
-        let (values, indices) =
-            logits.to_kind(Kind::Float).softmax(-1, Kind::Float).view([-1]).topk(top as i64, -1, true, true);
-        let values = Vec::<f32>::try_from(values.to_device(Device::Cpu))?;
-        let indices = Vec::<i64>::try_from(indices.to_device(Device::Cpu))?;
-        let named: Vec<_> = indices.iter().zip(&values).map(|(&i, &p)| (&classes[i as usize], p)).collect();
+        let logits = logits.to_kind(Kind::Float).to_device(Device::Cpu).view([-1]);
+        let (probabilities, indices) = logits.softmax(-1, Kind::Float).topk(top as i64, -1, true, true);
+        let logits = Vec::<f32>::try_from(logits.index_select(0, &indices))?;
+        let probabilities = Vec::<f32>::try_from(probabilities)?;
+        let names = Vec::<i64>::try_from(indices)?.into_iter().map(|i| &classes[i as usize]);
+        let named: Vec<_> = names.zip(probabilities).zip(logits).collect();
         if args.json {
-            let list: Vec<_> = named.iter().map(|(name, p)| json!({"class": name, "probability": p})).collect();
+            let list: Vec<_> = named
+                .iter()
+                .map(|((name, p), logit)| json!({"class": name, "probability": p, "logit": logit}))
+                .collect();
             crate::say(&json!({"image": path, "resized": resized, "predictions": list}).to_string())?;
         } else {
             let mut text = path.display().to_string();
             text += if resized { " (resized to the model's size)\n" } else { "\n" };
-            for (name, p) in named {
+            for ((name, p), _) in named {
                 text += &format!("  {:>6.2} %  {name}\n", 100.0 * p);
             }
             crate::say(text.trim_end())?;
