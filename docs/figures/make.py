@@ -44,7 +44,7 @@ def screenshot(report: pathlib.Path) -> None:
         return
     with tempfile.TemporaryDirectory() as profile:
         flags = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--user-data-dir={profile}"]
-        target = [f"--screenshot={HERE / 'report.png'}", "--window-size=1100,1150", report.resolve().as_uri()]
+        target = [f"--screenshot={HERE / 'report.png'}", "--window-size=1100,1440", report.resolve().as_uri()]
         subprocess.run([browser, *flags, *target], check=True, stderr=subprocess.DEVNULL)
 
 
