@@ -22,10 +22,8 @@ pub enum SetName {
     /// MNIST, 60,000 + 10,000.
     Mnist,
     /// CIFAR-10: the official binary files, or a folder of images by class.
-    #[serde(rename = "cifar-10")]
     Cifar10,
     /// CIFAR-100, binary files or a folder.
-    #[serde(rename = "cifar-100")]
     Cifar100,
     /// 1,797 digits of 8x8 pixels that lie in `data/`; every fifth validates.
     Digits,
@@ -143,10 +141,11 @@ impl DataConfig {
             _ => {
                 let folder = data_home()?.join(&name);
                 if !folder.exists() {
-                    bail!(
-                        "{name} is not at {}; get it with `cargo xtask data {name}`, or name its folder with --set data.path=DIR",
-                        folder.display()
-                    );
+                    let get = match self.set {
+                        SetName::Cifar100 => "get the official binary files from its authors' page".to_owned(),
+                        _ => format!("get it with `cargo xtask data {name}`"),
+                    };
+                    bail!("{name} is not at {}; {get}, or name its folder with --set data.path=DIR", folder.display());
                 }
                 Ok(folder)
             }
