@@ -53,7 +53,7 @@ In this order: setup (where needed), format, lints, docs, tests with doc-tests.
 Examples:
   cargo xtask test
   cargo xtask test --fast
-  cargo xtask test --fast -- --package rate-reduction
+  cargo xtask test --fast -- resume      # the tests whose name holds the word
   cargo xtask test -- coding_rate";
 
 const BENCH_HELP: &str = "\

@@ -10,7 +10,7 @@ use crate::recipe;
 
 /// Train a small CRATE on 6,000 images of Fashion-MNIST, evaluate it and write a report (about three minutes).
 #[derive(Args, Debug)]
-#[command(after_help = "Examples:\n  cargo xtask demo\n  cargo xtask demo --set train.epochs=2 --out runs/quick")]
+#[command(after_help = "Examples:\n  cargo xtask demo\n  cargo xtask demo --set train.epochs=5 --out runs/quick")]
 pub struct DemoArgs {
     /// Override a value of the recipe, as --set train.epochs=3; repeatable.
     #[arg(long = "set", value_name = "KEY=VALUE")]
