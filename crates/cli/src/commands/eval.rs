@@ -9,7 +9,7 @@ use serde_json::json;
 use whitebox_datasets::{Dataset, ImageFolder};
 
 use crate::checkpoint;
-use crate::data::DataConfig;
+use crate::data::{DataConfig, SetName};
 use crate::evaluate::evaluate;
 use crate::progress::meter;
 use crate::report::group;
@@ -21,7 +21,7 @@ use crate::tasks::classify::{check_fit, load_model};
   cargo xtask eval                                   # the demo's model on its 1,000 validation images
   cargo xtask eval runs/mine
   cargo xtask eval runs/mine --data photos/val       # a folder of images by class
-  cargo xtask eval official.pth.tar --set model.heads=6 --recipe image-folder --data imagenet/val
+  cargo xtask eval official.pth.tar --set model.heads=6 --recipe mine.toml --data imagenet/val
   cargo xtask eval --json")]
 pub struct EvalArgs {
     /// A weight file, a run folder or a checkpoint folder [default: the demo's model].
@@ -59,7 +59,8 @@ pub fn run(args: &EvalArgs) -> Result<()> {
             opened.data()?.context("the file does not tell how its images are prepared: name a recipe with --recipe")?
         }
     };
-    let set = open_set(args, data.clone(), &opened.classes())?;
+    let named = opened.weights.card.as_ref().map(|card| card.classes.clone()).unwrap_or_default();
+    let set = open_set(args, data.clone(), &named)?;
     if set.classes().len() as i64 != opened.config.classes() {
         bail!("the set has {} classes, the model {}", set.classes().len(), opened.config.classes());
     }
@@ -77,7 +78,7 @@ pub fn run(args: &EvalArgs) -> Result<()> {
         let classes: Vec<_> =
             by_class.iter().map(|(n, a, t)| json!({"class": n, "accuracy": a, "images": t})).collect();
         let mut value = json!({
-            "checkpoint": opened.weights.path, "images": n, "skipped": found.skipped, "classes": classes,
+            "checkpoint": opened.weights.path.to_string_lossy(), "images": n, "skipped": found.skipped, "classes": classes,
             "confusion": found.confusion,
         });
         for (name, number) in found.metrics() {
@@ -101,12 +102,20 @@ pub fn run(args: &EvalArgs) -> Result<()> {
     crate::say(text.trim_end())
 }
 
-/// The images: a folder by class in the model's order of classes, the set at another place, or the recipe's own validation part.
-fn open_set(args: &EvalArgs, mut data: DataConfig, classes: &[String]) -> Result<Arc<dyn Dataset>> {
+/// The images: a whole folder by class, the set's own files at another place, or the recipe's own validation part. `named` are the
+/// model's class names, where it knows any.
+fn open_set(args: &EvalArgs, mut data: DataConfig, named: &[String]) -> Result<Arc<dyn Dataset>> {
     let Some(folder) = &args.data else { return Ok(data.open()?.validation) };
-    if let Ok(images) = ImageFolder::open_with_classes(folder, classes) {
-        return Ok(Arc::new(images));
+    let by_class = match named {
+        [] => ImageFolder::open(folder),
+        names => ImageFolder::open_with_classes(folder, names),
+    };
+    match by_class {
+        Ok(images) => Ok(Arc::new(images)),
+        Err(error) if data.set == SetName::ImageFolder => Err(error.into()),
+        Err(_) => {
+            data.path = Some(folder.clone());
+            Ok(data.open()?.validation)
+        }
     }
-    data.path = Some(folder.clone());
-    Ok(data.open()?.validation)
 }

@@ -76,7 +76,7 @@ pub fn run(args: &PredictArgs) -> Result<()> {
                 .iter()
                 .map(|((name, p), logit)| json!({"class": name, "probability": p, "logit": logit}))
                 .collect();
-            crate::say(&json!({"image": path, "resized": resized, "predictions": list}).to_string())?;
+            crate::say(&json!({"image": path.to_string_lossy(), "resized": resized, "predictions": list}).to_string())?;
         } else {
             let mut text = path.display().to_string();
             text += if resized { " (resized to the model's size)\n" } else { "\n" };

@@ -91,10 +91,12 @@ fn resumed(args: &TrainArgs, folder: Option<&Path>) -> Result<(Named, RunFolder)
     let differences = diff(&serde_json::to_value(&named.recipe)?, &wanted);
     if !differences.is_empty() {
         bail!(
-            "{} was started with another recipe, and a resumed run must be the same:\n  {}\nleave out the recipe and --set to go on as \
-             it was, or start a new run with --out",
+            "{} was started with another recipe, and a resumed run must be the same:\n  {}\ngo on as it was with `{} train --resume \
+             {}`, or start a new run without --resume",
             folder.path.display(),
-            differences.join("\n  ")
+            differences.join("\n  "),
+            crate::invoked_as(),
+            folder.path.display()
         );
     }
     Ok((named, folder))
@@ -104,7 +106,9 @@ fn resumed(args: &TrainArgs, folder: Option<&Path>) -> Result<(Named, RunFolder)
 pub fn train(named: &Named, out: Option<&Path>, resumed: Option<RunFolder>, device: Device) -> Result<String> {
     let recipe = &named.recipe;
     let sets = recipe.data.open()?;
-    let mut task = task(named, &sets, device)?;
+    let started = resumed.as_ref().and_then(RunFolder::info);
+    let command = started.as_ref().map_or_else(command_line, |info| info.command.clone());
+    let mut task = task(named, &sets, device, &command)?;
     let source = ImageSource(recipe.data.train_loader(sets.train.clone(), recipe.train.seed)?);
     let resume = resumed.is_some();
     schedule(&recipe.train, source.batches_per_epoch())?;
@@ -112,9 +116,9 @@ pub fn train(named: &Named, out: Option<&Path>, resumed: Option<RunFolder>, devi
         Some(folder) => folder,
         None => RunFolder::create(out, &named.name)?,
     };
-    let info = match folder.info().filter(|_| resume) {
+    let info = match started {
         Some(info) => info,
-        None => begin(&folder, named, &task, device)?,
+        None => begin(&folder, named, command, &task, device)?,
     };
     eprintln!(
         "{}: {} parameters, {} training and {} validation images, {} classes, on {}\nrun folder: {}",
@@ -156,23 +160,23 @@ pub fn schedule(config: &TrainConfig, batches: u64) -> Result<Schedule> {
     Ok(Schedule::new(&config.schedule, config.optimizer.lr, total, epoch, config.epochs)?)
 }
 
-/// The task of a recipe on opened data.
-pub fn task(named: &Named, sets: &Sets, device: Device) -> Result<Classify> {
+/// The task of a recipe on opened data; its checkpoints tell the `command` that started the run.
+pub fn task(named: &Named, sets: &Sets, device: Device, command: &str) -> Result<Classify> {
     let recipe = &named.recipe;
     let classes = sets.train.classes();
     let mut card = Card::new(recipe.model_config(Some(classes.len()))?);
     card.classes = classes.to_vec();
     card.data = Some(serde_json::to_value(&recipe.data)?);
-    card.command = Some(command_line());
+    card.command = Some(command.to_owned());
     let TaskConfig::Classify { label_smoothing } = recipe.task;
     let validation = recipe.data.eval_loader(sets.validation.clone())?;
     Classify::new(card, device, recipe.train.seed, label_smoothing, validation)
 }
 
-fn begin(folder: &RunFolder, named: &Named, task: &Classify, device: Device) -> Result<RunInfo> {
+fn begin(folder: &RunFolder, named: &Named, command: String, task: &Classify, device: Device) -> Result<RunInfo> {
     let info = RunInfo {
         recipe: named.name.clone(),
-        command: command_line(),
+        command,
         version: env!("CARGO_PKG_VERSION").into(),
         commit: commit(),
         device: device_name(device),
