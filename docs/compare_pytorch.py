@@ -6,11 +6,12 @@ Needs PyTorch 2.11 (pip install torch==2.11.0). From the repository root:
     python3 docs/compare_pytorch.py                  # PyTorch alone
     python3 docs/compare_pytorch.py --rounds 3 --ours "cargo bench -p whitebox-model --bench models --"
 
-With --ours each figure is taken in turn, whitebox - published - tuned, as many times as there are rounds: the command is
-given criterion's filter for the one bench, whose median is read from criterion's folder (--criterion). Ratios above 1
-say that this project is the faster one. A figure is the median over rounds of a round's median; the spread is the
-largest relative deviation of a round from it. Two PyTorch forms are timed: `published` makes three products with D a
-token and an explicit softmax; `tuned` makes one with M and uses fused attention.
+With --ours each figure is taken in turn, whitebox - published - tuned, as many times as there are rounds: the command
+is given criterion's filter for the one bench, whose median is read from criterion's folder (--criterion). Ratios above
+1 say that this project is the faster one. OMP_NUM_THREADS sets the threads of both. A figure is the median over rounds
+of a round's median; the spread is the largest relative deviation of a round from it. Two PyTorch forms are timed:
+`published` makes three products with D a token and an explicit softmax; `tuned` makes one with M and uses fused
+attention.
 """
 
 import argparse
@@ -148,6 +149,10 @@ def whitebox(case, group, command, folder):
     return json.loads(file.read_text())["median"]["point_estimate"] / 1e6 / CASES[case][0]
 
 
+def load():
+    return f"load {os.getloadavg()[0]:.1f}"
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--ours", type=shlex.split, help="the command that runs this project's benches by a filter")
@@ -157,8 +162,8 @@ def main():
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     args = parser.parse_args()
     check_forms()
-    print(f"PyTorch {torch.__version__}, {torch.get_num_threads()} threads, {args.rounds} rounds, load {os.getloadavg()}")
-    print("| case | pass | published, ms | tuned, ms | whitebox, ms | published / whitebox | tuned / whitebox | spread |")
+    print(f"PyTorch {torch.__version__}, {torch.get_num_threads()} threads, {args.rounds} rounds, {load()}")
+    print("| case | pass | published | tuned | whitebox, ms an image | published / ours | tuned / ours | spread |")
     print("|---|---|---|---|---|---|---|---|", flush=True)
     for case, kind, pass_ in itertools.product(CASES, ("f32", "bf16"), ("inference", "training")):
         group = f"{args.device}_{kind}_{pass_}"
@@ -176,7 +181,7 @@ def main():
             f"| {middle['published'] / own:.2f} | {middle['tuned'] / own:.2f} | {spread:.0%} |",
             flush=True,
         )
-    print(f"load {os.getloadavg()} at the end")
+    print(f"{load()} at the end")
 
 
 if __name__ == "__main__":

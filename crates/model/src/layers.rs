@@ -4,8 +4,8 @@
 //! tch has both; they are written out because the draws of the initial values must be PyTorch's
 //! (`U(-1/sqrt(fan_in), 1/sqrt(fan_in))` for weight and bias) and because a fused path wants the tensors at hand.
 
-use tch::Tensor;
 use tch::nn::{Init, Path};
+use tch::{Device, Kind, Tensor};
 
 /// How the weights of a [`Linear`] are drawn.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -76,4 +76,14 @@ impl LayerNorm {
     pub fn forward(&self, x: &Tensor) -> Tensor {
         x.layer_norm(self.weight.size(), Some(&self.weight), Some(&self.bias), self.eps, true)
     }
+}
+
+/// Whether attention is faster with its map formed than fused: libtorch's fused kernel for the CPU is slow in bf16, its
+/// backward most of all (docs/benchmarks.md). Longer sequences stay fused for their memory's sake.
+///
+/// # Shapes
+/// `queries`: `[B, K, n, p]`.
+pub(crate) fn map_is_faster(queries: &Tensor) -> bool {
+    let short = queries.size().get(2).is_some_and(|&n| n <= 256);
+    short && queries.device() == Device::Cpu && queries.kind() == Kind::BFloat16
 }

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use tch::Tensor;
 use tch::nn::Path;
 
-use crate::layers::{Linear, LinearInit};
+use crate::layers::{Linear, LinearInit, map_is_faster};
 use crate::probe::{Probe, Site, show};
 
 /// How the heads' outputs return to the space of the tokens.
@@ -95,8 +95,8 @@ impl Mssa {
 
     /// What the layer adds to the tokens.
     ///
-    /// The attention map is formed only for a probe that asks for it; otherwise fused attention works in memory linear
-    /// in the number of tokens.
+    /// The attention map is formed for a probe that asks for it, and where that is faster (short sequences in bf16 on
+    /// the CPU); otherwise fused attention works in memory linear in the number of tokens.
     ///
     /// # Shapes
     /// `h`: `[B, n, d]` to `[B, n, d]`.
@@ -110,9 +110,9 @@ impl Mssa {
             Scaling::InverseSqrtP => 1.0 / (head_dim as f64).sqrt(),
             Scaling::None => 1.0,
         };
-        let o = if probe.wants(layer, Site::Attention) {
+        let o = if probe.wants(layer, Site::Attention) || map_is_faster(&w) {
             let attention = (w.matmul(&w.transpose(-2, -1)) * scale).softmax(-1, None::<tch::Kind>);
-            probe.see(layer, Site::Attention, &attention);
+            show(probe, layer, Site::Attention, &attention);
             attention.matmul(&w)
         } else {
             Tensor::scaled_dot_product_attention(&w, &w, &w, None::<&Tensor>, 0.0, false, scale, false)

@@ -11,7 +11,7 @@ use tch::nn::{Init, Path};
 
 use crate::config::{ModelConfig, Pool, VisionModel, check_sizes};
 use crate::embed::{Grid, interpolate_positions, patchify};
-use crate::layers::{LayerNorm, Linear, LinearInit, uniform};
+use crate::layers::{LayerNorm, Linear, LinearInit, map_is_faster, uniform};
 use crate::probe::{Probe, Site, show};
 use crate::{Error, Result};
 
@@ -133,9 +133,9 @@ impl VitBlock {
         let qkv = qkv.view([b, n, 3, self.heads, p]).permute([2, 0, 3, 1, 4]); // 3 b k n p
         let (q, k, v) = (qkv.get(0), qkv.get(1), qkv.get(2));
         let scale = 1.0 / (p as f64).sqrt();
-        let o = if probe.wants(layer, Site::Attention) {
+        let o = if probe.wants(layer, Site::Attention) || map_is_faster(&q) {
             let attention = (q.matmul(&k.transpose(-2, -1)) * scale).softmax(-1, None::<tch::Kind>);
-            probe.see(layer, Site::Attention, &attention);
+            show(probe, layer, Site::Attention, &attention);
             attention.matmul(&v)
         } else {
             Tensor::scaled_dot_product_attention(&q, &k, &v, None::<&Tensor>, 0.0, false, scale, false)

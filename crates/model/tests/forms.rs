@@ -5,7 +5,9 @@ mod common;
 
 use common::*;
 use tch::{Device, Kind, Tensor, nn};
+use torch_extras::autocast::Autocast;
 use whitebox_model::ista::IstaForm;
+use whitebox_model::mssa::{Mssa, MssaConfig};
 use whitebox_model::probe::{NoProbe, Recorder, Site};
 use whitebox_model::{CrateConfig, ModelConfig};
 
@@ -51,6 +53,31 @@ fn fused_and_plain_attention_agree() {
     let config = config(IstaForm::Auto);
     for (a, b) in run(&config, &[Site::Attention]).iter().zip(&run(&config, &[])) {
         assert_close(a, b, 1e-12, "plain attention against fused");
+    }
+}
+
+/// Short sequences in bf16 on the CPU form the map: value and gradients against fused attention in float32.
+#[test]
+fn attention_in_bf16_agrees_with_float32() {
+    let _drawing = seeded(3);
+    let store = nn::VarStore::new(Device::Cpu);
+    let shape = MssaConfig { d: 64, heads: 4, head_dim: 16, ..MssaConfig::default() };
+    let mssa = Mssa::new(&store.root(), &shape);
+    let h = Tensor::randn([3, 17, 64], (Kind::Float, Device::Cpu)).set_requires_grad(true);
+    let mut inputs = vec![h.shallow_clone()];
+    inputs.extend(store.trainable_variables());
+    let run = |bf16| {
+        let out = {
+            let _cast = Autocast::new(Device::Cpu, Kind::BFloat16, bf16).unwrap();
+            mssa.forward(&h, 0, &mut NoProbe).to_kind(Kind::Float)
+        };
+        let mut all = Tensor::run_backward(&[out.square().sum(Kind::Float)], &inputs, false, false);
+        all.push(out.detach());
+        all
+    };
+    for (a, b) in run(true).iter().zip(&run(false)) {
+        let error = f64::try_from((a - b).norm() / b.norm()).unwrap();
+        assert!(error < 2e-2, "relative error {error}, shape {:?}", b.size());
     }
 }
 
