@@ -25,10 +25,22 @@ pub struct Opened {
 }
 
 impl Opened {
-    /// The data section of the recipe behind the model, where the file tells it.
-    pub fn data(&self) -> Result<Option<DataConfig>> {
-        let value = self.weights.card.as_ref().and_then(|card| card.data.clone());
-        value.map(|v| serde_json::from_value(v).context("the checkpoint's data section cannot be read")).transpose()
+    /// How images are prepared: by the named recipe, or by the one that the file tells.
+    pub fn data(&self, recipe: Option<&str>) -> Result<DataConfig> {
+        if let Some(name) = recipe {
+            return Ok(recipe::load(name, &[])?.recipe.data);
+        }
+        let path = self.weights.path.display();
+        let told = self.weights.card.as_ref().and_then(|card| card.data.clone());
+        let told = told.with_context(|| {
+            format!(
+                "{path} does not tell how its images are prepared: name a recipe, built-in or a file, with --recipe"
+            )
+        })?;
+        let data: DataConfig =
+            serde_json::from_value(told).with_context(|| format!("the data section of {path} cannot be read"))?;
+        data.check().with_context(|| format!("the data section of {path}"))?;
+        Ok(data)
     }
 
     /// Class names; numbers where the file knows none.
@@ -48,7 +60,10 @@ pub fn open(path: Option<&Path>, model: Option<&str>, sets: &[String]) -> Result
     let mut notes = weights.notes.clone();
     let given = model_overrides(model, sets)?;
     let config = match &weights.card {
-        Some(card) if given.is_empty() => card.model.clone(),
+        Some(card) if given.is_empty() => {
+            card.model.check().with_context(|| weights.path.display().to_string())?;
+            card.model.clone()
+        }
         Some(card) => {
             let mut fields = serde_json::to_value(&card.model)?.as_object().cloned().unwrap_or_default();
             fields.extend(given);

@@ -90,23 +90,23 @@ pub struct Named {
 }
 
 /// Reads a built-in recipe or a file, and applies `key=value` overrides.
-pub fn load(name: &str, sets: &[String]) -> Result<Named> {
-    let (name, text) = match BUILT_IN.iter().find(|(n, _)| *n == name) {
+pub fn load(asked: &str, sets: &[String]) -> Result<Named> {
+    let (name, text) = match BUILT_IN.iter().find(|(n, _)| *n == asked) {
         Some((n, text)) => ((*n).to_owned(), (*text).to_owned()),
-        None if Path::new(name).extension().is_some_and(|e| e == "toml") || name.contains('/') => {
-            let path = Path::new(name);
+        None if Path::new(asked).extension().is_some_and(|e| e == "toml") || asked.contains('/') => {
+            let path = Path::new(asked);
             let text =
-                std::fs::read_to_string(path).with_context(|| format!("the recipe file {name} cannot be read"))?;
+                std::fs::read_to_string(path).with_context(|| format!("the recipe file {asked} cannot be read"))?;
             (path.file_stem().map_or("recipe".into(), |s| s.to_string_lossy().into_owned()), text)
         }
         None => bail!(
-            "there is no recipe `{name}`{} (there are: {}; a recipe file ends in .toml)",
-            did_you_mean(name, BUILT_IN.iter().map(|(n, _)| *n)),
+            "there is no recipe `{asked}`{} (there are: {}; a recipe file ends in .toml)",
+            did_you_mean(asked, BUILT_IN.iter().map(|(n, _)| *n)),
             BUILT_IN.iter().map(|(n, _)| *n).collect::<Vec<_>>().join(", ")
         ),
     };
-    let tree: Value = toml::from_str(&text).with_context(|| format!("the recipe `{name}` is not valid TOML"))?;
-    let recipe = parse(with_overrides(tree, sets)?).with_context(|| format!("recipe `{name}`"))?;
+    let tree: Value = toml::from_str(&text).with_context(|| format!("the recipe `{asked}` is not valid TOML"))?;
+    let recipe = parse(with_overrides(tree, sets)?).with_context(|| format!("recipe `{asked}`"))?;
     Ok(Named { name, recipe })
 }
 

@@ -34,6 +34,8 @@ pub struct Finished<'a> {
     pub layers: (Vec<LayerStats>, u64),
     /// Seconds of training, evaluations included, of this and earlier sittings.
     pub seconds: f64,
+    /// Images that could not be decoded and were left out, of training and validation, with the reason.
+    pub skipped: Vec<String>,
 }
 
 /// Writes `report.html` and gives its path.
@@ -54,8 +56,8 @@ pub fn write(run: &Finished<'_>) -> Result<PathBuf> {
     facts.extend(images_per_second.map(|rate| ("Training speed", format!("{rate:.0} images/s at the end"))));
     let peak = metrics.last("step", "peak_memory");
     facts.extend(peak.map(|bytes| ("Peak memory", format!("{:.0} MiB", bytes / f64::from(1 << 20)))));
-    if !run.evaluation.skipped.is_empty() {
-        facts.push(("Images left out", format!("{} could not be decoded", run.evaluation.skipped.len())));
+    if let Some(first) = run.skipped.first() {
+        facts.push(("Images left out", format!("{} could not be decoded; {first}", run.skipped.len())));
     }
     let report = Report {
         title: format!("Training run: {}", run.named.name),

@@ -15,8 +15,8 @@ use crate::tasks::classify::load_model;
 #[command(after_help = "Examples:
   cargo xtask convert crate_tiny.pth.tar crate-tiny.safetensors --set model.heads=6
   cargo xtask convert vit_small.pth vit-small.safetensors --model vit-small
-  cargo xtask convert crate_demo_b8.pth b8.safetensors --set model.heads=6 --set model.image=[224,224]
-  cargo xtask convert runs/mine mine.pth --nested state_dict      # for torch.load(...)[\"state_dict\"]")]
+  cargo xtask convert b8.pth b8.safetensors --set model.heads=6 --set model.image=[224,224]
+  cargo xtask convert runs/mine mine.pth --nested state_dict   # torch.load(...)[\"state_dict\"]")]
 pub struct ConvertArgs {
     /// What to read: a weight file (its content decides, not its name) or a run folder.
     input: PathBuf,

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use clap::Args;
 use serde_json::json;
 use whitebox_datasets::{Dataset, ImageFolder};
@@ -18,7 +18,7 @@ use crate::tasks::classify::{check_fit, load_model};
 /// Measure a checkpoint: loss, accuracy, accuracy by class.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
-  cargo xtask eval                                   # the demo's model on its 1,000 validation images
+  cargo xtask eval                                   # the demo's model on its validation images
   cargo xtask eval runs/mine
   cargo xtask eval runs/mine --data photos/val       # a folder of images by class
   cargo xtask eval official.pth.tar --set model.heads=6 --recipe mine.toml --data imagenet/val
@@ -53,12 +53,7 @@ pub fn run(args: &EvalArgs) -> Result<()> {
     for note in &opened.notes {
         eprintln!("{note}");
     }
-    let data = match &args.recipe {
-        Some(name) => crate::recipe::load(name, &[])?.recipe.data,
-        None => {
-            opened.data()?.context("the file does not tell how its images are prepared: name a recipe with --recipe")?
-        }
-    };
+    let data = opened.data(args.recipe.as_deref())?;
     let named = opened.weights.card.as_ref().map(|card| card.classes.clone()).unwrap_or_default();
     let set = open_set(args, data.clone(), &named)?;
     if set.classes().len() as i64 != opened.config.classes() {

@@ -53,12 +53,7 @@ pub fn run(args: &PredictArgs) -> Result<()> {
     for note in &opened.notes {
         eprintln!("{note}");
     }
-    let data = match &args.recipe {
-        Some(name) => crate::recipe::load(name, &[])?.recipe.data,
-        None => {
-            opened.data()?.context("the file does not tell how its images are prepared: name a recipe with --recipe")?
-        }
-    };
+    let data = opened.data(args.recipe.as_deref())?;
     let model = load_model(&opened.weights, &opened.config, device)?;
     let classes = opened.classes();
     let top = args.top.clamp(1, classes.len());

@@ -222,6 +222,7 @@ fn conclude(
         baseline,
         layers,
         seconds,
+        skipped: task.skipped.iter().chain(&evaluation.skipped).cloned().collect(),
     };
     let report = report::write(&run)?;
     let mut table = format!("\n{:<28}{:>10}\n", "validation", "value");
@@ -232,6 +233,9 @@ fn conclude(
         table += &format!("{:<28}{accuracy:>10.4}\n", "accuracy, linear on pixels");
     }
     table += &format!("{:<28}{:>10}\n", "training time", duration(seconds));
+    if let Some(first) = run.skipped.first() {
+        table += &format!("{:<28}{:>10}  (could not be decoded; {first})\n", "images left out", run.skipped.len());
+    }
     Ok(format!("{table}\nmodel:  {}\nreport: {}", last_model(folder)?.display(), report.display()))
 }
 

@@ -1,8 +1,9 @@
 //! Supervised image classification: cross-entropy on logits, accuracy on validation images.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use tch::{Device, Kind, Tensor, nn};
 use whitebox_datasets::{Batch, Loader};
 use whitebox_model::probe::NoProbe;
@@ -22,6 +23,8 @@ pub struct Classify {
     pub card: Card,
     label_smoothing: f64,
     validation: Loader,
+    /// Training images that could not be decoded and were left out, as far as this process has met them.
+    pub skipped: BTreeSet<String>,
 }
 
 impl Classify {
@@ -37,7 +40,7 @@ impl Classify {
         tch::manual_seed(seed as i64);
         let store = nn::VarStore::new(device);
         let model = card.model.build(&store.root())?;
-        Ok(Classify { store, model, card, label_smoothing, validation })
+        Ok(Classify { store, model, card, label_smoothing, validation, skipped: BTreeSet::new() })
     }
 
     /// The loader of validation images.
@@ -68,7 +71,8 @@ pub fn images_of(batch: &Batch, device: Device) -> Tensor {
 
 /// A model read from a file, ready to be used.
 pub fn load_model(weights: &Weights, config: &ModelConfig, device: Device) -> Result<Box<dyn VisionModel>> {
-    memory::check(config.cost().parameters.saturating_mul(4), device)?;
+    memory::check(config.cost().parameters.saturating_mul(4), device)
+        .with_context(|| weights.path.display().to_string())?;
     let store = nn::VarStore::new(device);
     let model = config.build(&store.root())?;
     weights.load_into(&store.variables(), config, LoadOptions::default())?;
@@ -89,6 +93,7 @@ impl Task for Classify {
     }
 
     fn loss(&mut self, batch: &Batch) -> Result<Option<Loss>, BoxError> {
+        self.skipped.extend(batch.skipped.iter().cloned());
         if batch.labels.is_empty() {
             return Ok(None);
         }
