@@ -140,6 +140,30 @@ fn run_folders_that_cannot_be_written_are_named() {
     assert!(path.join("run/metrics.jsonl/mine").is_dir());
 }
 
+/// A limit on the size of files stands for a full disk: the write fails half way.
+#[test]
+fn a_full_disk_ends_the_run_and_the_run_can_go_on_later() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let mut train = format!("trap '' XFSZ; ulimit -f 12; exec {} train digits --out run", common::BINARY);
+    for set in TINY.iter().chain(&["train.max_steps=4", "train.checkpoint.every_steps=2"]) {
+        train += &format!(" --set {set}");
+    }
+    let output = std::process::Command::new("sh")
+        .args(["-c", &train])
+        .current_dir(path)
+        .envs(common::ENVIRONMENT)
+        .output()
+        .unwrap();
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{message}");
+    assert!(message.contains("error: writing run/checkpoints/") && message.contains("too large"), "{message}");
+    assert!(!message.contains("panicked"), "{message}");
+    assert!(!path.join("run/checkpoints/step-00000002").exists());
+    whitebox(path).args(["train", "--resume", "run"]).assert().success();
+    assert!(path.join("run/checkpoints/step-00000004/model.safetensors").is_file());
+}
+
 #[test]
 fn checkpoints_that_are_none_are_refused() {
     let folder = tempfile::tempdir().unwrap();
@@ -200,7 +224,10 @@ fn checkpoints_that_are_none_are_refused() {
     let run = trained().join("run");
     let run = run.to_str().unwrap();
     refused(path, &["eval", run, "--set", "model.depth=2"], &["missing: transformer.layers.1"]);
-    refused(path, &["eval", run, "--data", "nowhere"], &["nowhere"]);
+    refused(path, &["eval", run, "--data", "nowhere"], &["--data nowhere: there is nothing there"]);
+    fs::create_dir_all(path.join("photos/10")).unwrap();
+    picture([9, 9, 200], 8, 8, 0).save(path.join("photos/10/x.png")).unwrap();
+    refused(path, &["eval", run, "--data", "photos"], &["neither images by class", "10", "own files"]);
     refused(path, &["eval", run, "--recipe", "demo"], &["28x28", "takes 1 and 8x8"]);
 }
 

@@ -101,6 +101,10 @@ pub fn run(args: &EvalArgs) -> Result<()> {
 /// model's class names, where it knows any.
 fn open_set(args: &EvalArgs, mut data: DataConfig, named: &[String]) -> Result<Arc<dyn Dataset>> {
     let Some(folder) = &args.data else { return Ok(data.open()?.validation) };
+    let shown = folder.display();
+    if !folder.exists() {
+        bail!("--data {shown}: there is nothing there");
+    }
     let by_class = match named {
         [] => ImageFolder::open(folder),
         names => ImageFolder::open_with_classes(folder, names),
@@ -108,9 +112,14 @@ fn open_set(args: &EvalArgs, mut data: DataConfig, named: &[String]) -> Result<A
     match by_class {
         Ok(images) => Ok(Arc::new(images)),
         Err(error) if data.set == SetName::ImageFolder => Err(error.into()),
-        Err(_) => {
+        Err(by_class) => {
             data.path = Some(folder.clone());
-            Ok(data.open()?.validation)
+            match data.open() {
+                Ok(sets) => Ok(sets.validation),
+                Err(own) => {
+                    bail!("--data {shown} holds neither images by class ({by_class}) nor the set's own files ({own:#})")
+                }
+            }
         }
     }
 }
