@@ -13,7 +13,7 @@ use serde_json::Value;
 
 /// Enough steps and checkpoints that a kill meets every kind of moment.
 const STEPS: u64 = 60;
-const LONG: [&str; 3] = ["train.max_steps=60", "train.log_every=1", "train.checkpoint.every_steps=3"];
+const LONG: [&str; 3] = ["train.max_steps=60", "train.log_every=1", "train.checkpoint.every_steps=2"];
 
 fn spawn(folder: &Path, args: &[String]) -> Child {
     let mut command = Command::new(BINARY);

@@ -126,7 +126,9 @@ pub enum Error {
         advice: String,
     },
     /// An image file does not decode. A loader may skip it.
-    #[error("{origin}: not a readable image ({reason}); replace or remove the file, or have corrupt images skipped (in a recipe: data.skip_corrupt=true)")]
+    #[error(
+        "{origin}: not a readable image ({reason}); replace or remove the file, or have corrupt images skipped (in a recipe: data.skip_corrupt=true)"
+    )]
     Decode {
         /// The file or sample.
         origin: String,
