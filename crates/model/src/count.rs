@@ -19,8 +19,8 @@ pub struct Cost {
 }
 
 impl Cost {
-    /// Multiply-adds of a training step on `batch` images: forward, and a backward of twice that with the attention's
-    /// scores formed again.
+    /// Multiply-adds of a training step on `batch` images: forward, and a backward of twice that. The scores that fused
+    /// attention forms again in its backward are left out.
     pub fn training_step(&self, batch: u64) -> u64 {
         3 * (self.forward_per_image * batch + self.forward_once)
     }

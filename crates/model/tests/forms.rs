@@ -99,3 +99,33 @@ fn every_parameter_gets_a_gradient() {
         }
     }
 }
+
+/// bfloat16 keeps 8 bits of a number: half a per cent a rounding, a few roundings a layer.
+#[test]
+fn bfloat16_stays_near_float32() {
+    for config in [config(IstaForm::Auto), vit_micro("token")] {
+        let (logits, expected) = {
+            let _drawing = seeded(8);
+            let store = nn::VarStore::new(Device::Cpu);
+            let model = config.build(&store.root()).unwrap();
+            let grid = config.grid();
+            let images = Tensor::randn([3, grid.channels, grid.image[0], grid.image[1]], (Kind::Float, Device::Cpu));
+            let pass = || {
+                let logits = model.forward(&images, &mut NoProbe).unwrap();
+                let gradients = gradients(&store, &logits.to_kind(Kind::Float).square().sum(Kind::Float));
+                (logits, gradients)
+            };
+            let expected = pass();
+            let autocast = Autocast::new(Device::Cpu, Kind::BFloat16, true).unwrap();
+            let found = pass();
+            drop(autocast);
+            assert_eq!(found.0.kind(), Kind::BFloat16);
+            for (name, gradient) in &found.1 {
+                assert_eq!(gradient.kind(), Kind::Float, "{name}");
+                assert_close(gradient, &expected.1[name], 0.1, &format!("gradient of {name}"));
+            }
+            (found.0, expected.0)
+        };
+        assert_close(&logits, &expected, 0.02, "logits");
+    }
+}
