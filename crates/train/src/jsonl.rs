@@ -77,7 +77,9 @@ fn line(event: &Event<'_>) -> Option<Value> {
         Event::Eval { step, epoch, metrics, best, seconds } => json!({
             "event": "eval", "step": step, "epoch": epoch, "metrics": object(metrics), "best": best, "seconds": seconds,
         }),
-        Event::Checkpoint { step, path } => json!({ "event": "checkpoint", "step": step, "path": path.to_string_lossy() }),
+        Event::Checkpoint { step, path } => {
+            json!({ "event": "checkpoint", "step": step, "path": path.to_string_lossy() })
+        }
         Event::Warning { step, message } => json!({ "event": "warning", "step": step, "message": message }),
         Event::End { step, outcome } => {
             json!({ "event": "end", "step": step, "finished": matches!(outcome, Outcome::Finished { .. }) })
