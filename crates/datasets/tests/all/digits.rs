@@ -37,7 +37,8 @@ fn bad_lines_are_named() {
     says(open(good.clone() + "1,2,3\n"), &["line 2", "3 values", "65"]);
     says(open([good.as_bytes(), &[0xff, 0xfe, b'\n']].concat()), &["line 2"]);
     says(open(""), &["holds 0 images"]);
-    says(open(&gz(good.as_bytes())[..30]), &["gzip stream is damaged"]);
+    let packed = gz(good.as_bytes());
+    says(open(&packed[..packed.len() - 6]), &["gzip stream is damaged"]);
 }
 
 #[test]
