@@ -181,3 +181,16 @@ fn ones_own_images_are_learned_and_named() {
     assert_eq!((json["images"].as_u64(), json["accuracy"].as_f64()), (Some(9), Some(1.0)));
     refused(path, &["eval", "run-flat", "--data", "split"], &["split"]);
 }
+
+#[test]
+fn the_model_in_the_repository_is_used_where_none_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let found: Value = serde_json::from_str(&said(folder.path(), &["eval", "--json"])).unwrap();
+    assert_eq!(found["images"], 1000);
+    assert!(found["accuracy"].as_f64().unwrap() >= 0.85, "{found}");
+    GrayImage::new(28, 28).save(folder.path().join("black.png")).unwrap();
+    let text = said(folder.path(), &["predict", "black.png"]);
+    assert_eq!(text.lines().count(), 6, "{text}");
+    let known = whitebox_datasets::idx::FASHION_MNIST_CLASSES;
+    assert!(text.lines().skip(1).all(|line| known.iter().any(|class| line.ends_with(class))), "{text}");
+}

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde_json::json;
 use tch::{Device, Kind, Tensor};
-use whitebox_datasets::{Pipeline, SampleRng, Size, Transform, decode};
+use whitebox_datasets::{SampleRng, Size, Transform, decode};
 use whitebox_model::probe::NoProbe;
 
 use crate::checkpoint::{self, Opened};
@@ -96,7 +96,7 @@ fn prepared(path: &Path, data: &DataConfig, opened: &Opened) -> Result<(Tensor, 
     if resized {
         let mut steps = data.eval.clone();
         steps.push(Transform::Resize { size: Size::Exact([height, width]), filter: Default::default() });
-        pipeline = Pipeline::new(steps, data.channels, data.mean.clone(), data.std.clone())?;
+        pipeline = data.pipeline(steps)?;
         if pipeline.output_shape([image.height, image.width]) != wanted {
             bail!("the model takes {} channels, its recipe prepares {}", grid.channels, data.channels);
         }
