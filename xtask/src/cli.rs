@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::setup::{Setup, Source};
@@ -146,8 +146,25 @@ pub fn run() -> Result<ExitCode> {
         Word::Bench { filter } => bench::run(filter.as_deref()),
         Word::Data { name, from } => data::run(&name, from.as_deref()),
         Word::Help { word } => help(word),
-        Word::Other(words) => whitebox::become_whitebox(&words),
+        Word::Other(words) => {
+            known(words.first().map(|w| w.to_string_lossy().into_owned()).unwrap_or_default().as_str())?;
+            whitebox::become_whitebox(&words)
+        }
     }
+}
+
+/// The words of the whitebox program, as [`HANDED_ON`] explains them.
+const WHITEBOX_WORDS: [&str; 6] = ["demo", "train", "eval", "predict", "convert", "recipes"];
+
+/// Refuses a word that nobody knows before anything is fetched or built for it.
+fn known(word: &str) -> Result<()> {
+    if WHITEBOX_WORDS.contains(&word) || word.starts_with('-') {
+        return Ok(());
+    }
+    let words = WHITEBOX_WORDS.into_iter().chain(["setup", "doctor", "test", "bench", "data", "help"]);
+    let near = words.map(|w| (strsim::jaro_winkler(word, w), w)).filter(|(s, _)| *s > 0.75);
+    let near = near.max_by(|a, b| a.0.total_cmp(&b.0)).map_or(String::new(), |(_, w)| format!("; did you mean `{w}`?"));
+    bail!("there is no command `{word}`{near}; `cargo xtask --help` lists them")
 }
 
 fn setup(cuda: bool, libtorch: Option<PathBuf>, wheels: Option<PathBuf>) -> Result<ExitCode> {
@@ -173,7 +190,10 @@ fn help(word: Option<OsString>) -> Result<ExitCode> {
             known.print_help()?;
             Ok(ExitCode::SUCCESS)
         }
-        None => whitebox::become_whitebox(&[word, "--help".into()]),
+        None => {
+            known(&word.to_string_lossy())?;
+            whitebox::become_whitebox(&[word, "--help".into()])
+        }
     }
 }
 
@@ -191,6 +211,15 @@ mod tests {
         let words = ["cargo xtask", "train", "demo", "--help", "--", "-x"];
         let Word::Other(handed) = Arguments::try_parse_from(words).ok().unwrap().word else { panic!("not handed on") };
         assert_eq!(handed, ["train", "demo", "--help", "--", "-x"]);
+    }
+
+    #[test]
+    fn unknown_words_are_refused_before_anything_is_built() {
+        let error = known("setpu").unwrap_err().to_string();
+        assert!(error.contains("did you mean `setup`"), "{error}");
+        for word in WHITEBOX_WORDS {
+            assert!(known(word).is_ok() && HANDED_ON.contains(&format!("\n  {word} ")), "{word}");
+        }
     }
 
     #[test]

@@ -22,13 +22,14 @@ impl Cost {
     /// Multiply-adds of a training step on `batch` images: forward, and a backward of twice that. The scores that fused
     /// attention forms again in its backward are left out.
     pub fn training_step(&self, batch: u64) -> u64 {
-        3 * (self.forward_per_image * batch + self.forward_once)
+        self.forward_per_image.saturating_mul(batch).saturating_add(self.forward_once).saturating_mul(3)
     }
 
     /// Bytes of a training step on `batch` images in float32: parameters, gradients, `moments` per parameter
     /// (2 for AdamW, 1 for Lion) and activations.
     pub fn training_bytes(&self, batch: u64, moments: u64) -> u64 {
-        4 * (self.parameters * (2 + moments) + self.activations_per_image * batch)
+        let state = self.parameters.saturating_mul(moments.saturating_add(2));
+        state.saturating_add(self.activations_per_image.saturating_mul(batch)).saturating_mul(4)
     }
 }
 

@@ -121,8 +121,8 @@ impl CrateConfig {
             Some(p) if !(1..=1 << 20).contains(&p) => {
                 Err(Error::Config(format!("head_dim = {p} must be between 1 and a million")))
             }
-            _ if ![self.eta, self.lambda, self.gamma].iter().all(|x| x.is_finite()) => Err(Error::Config(format!(
-                "eta = {}, lambda = {} and gamma = {} must be finite numbers",
+            _ if ![self.eta, self.lambda, self.gamma].iter().all(|x| x.abs() <= 1e6) => Err(Error::Config(format!(
+                "eta = {}, lambda = {} and gamma = {} must be numbers between -1e6 and 1e6",
                 self.eta, self.lambda, self.gamma
             ))),
             _ => Ok(()),

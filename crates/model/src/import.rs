@@ -70,7 +70,8 @@ fn crate_from_shapes(weights: &Weights, given: &Map<String, Value>) -> Result<Fi
         match pair(given, "patch") {
             Some(patch) => patch,
             None => {
-                let side = square_root(patch_dim / channels.max(1)).filter(|s| s * s * channels == patch_dim);
+                let side = square_root(patch_dim / channels.max(1))
+                    .filter(|s| (s * s).checked_mul(channels) == Some(patch_dim));
                 let side = side.ok_or_else(|| {
                 open(weights, format!(
                     "a patch holds {patch_dim} numbers, which is no square patch of {channels} channels: name it, \
@@ -84,7 +85,15 @@ fn crate_from_shapes(weights: &Weights, given: &Map<String, Value>) -> Result<Fi
             }
         };
     let image = image(weights, given, "pos_embedding", patch, &mut notes)?;
-    for (name, value) in [("eta", "0.1"), ("lambda", "0.1"), ("pool", "token")] {
+    let assumed = [
+        ("eta", "0.1"),
+        ("lambda", "0.1"),
+        ("pool", "token"),
+        ("residual_base", "raw"),
+        ("scaling", "inverse_sqrt_p"),
+        ("gamma", "1, without effect on a free output map"),
+    ];
+    for (name, value) in assumed {
         if !given.contains_key(name) {
             notes.push(format!("assumed, as released: {name} = {value} (`--set model.{name}=...` says otherwise)"));
         }
@@ -93,8 +102,9 @@ fn crate_from_shapes(weights: &Weights, given: &Map<String, Value>) -> Result<Fi
         "kind": "crate", "d": d, "depth": depth, "heads": heads, "classes": classes,
         "channels": channels, "patch": patch, "image": image,
     }));
-    if heads * (d / heads.max(1)) != inner && heads > 0 {
+    if heads > 0 && heads.checked_mul(d / heads) != Some(inner) {
         fields.insert("head_dim".into(), json!(inner / heads));
+        notes.push(format!("from shapes: head_dim = {}, which is not d / heads", inner / heads));
     }
     if !free_map && heads != 1 {
         fields.insert("output_map".into(), json!("tied"));
@@ -146,7 +156,10 @@ fn image(
             ),
         )
     })?;
-    let image = [side * patch[0], side * patch[1]];
+    let [Some(height), Some(width)] = patch.map(|p| side.checked_mul(p)) else {
+        return Err(Error::Config(format!("patch {patch:?} makes an image too large to count")));
+    };
+    let image = [height, width];
     notes.push(format!(
         "assumed: a square grid of {side}x{side} patches, so images of {}x{} pixels",
         image[0], image[1]

@@ -17,6 +17,7 @@ use crate::embed::interpolate_positions;
 use crate::{Error, ModelConfig, Result};
 
 const METADATA_KEY: &str = "whitebox";
+const CARD_FORMAT: u32 = 1;
 
 /// What a weight file says of itself.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -39,7 +40,7 @@ pub struct Card {
 impl Card {
     /// A card of a model, nothing else known.
     pub fn new(model: ModelConfig) -> Self {
-        Card { format: 1, model, classes: Vec::new(), data: None, command: None }
+        Card { format: CARD_FORMAT, model, classes: Vec::new(), data: None, command: None }
     }
 }
 
@@ -100,6 +101,12 @@ impl Weights {
             })?),
             None => None,
         };
+        if let Some(Card { format, .. }) = card.as_ref().filter(|card| card.format != CARD_FORMAT) {
+            let problem = format!(
+                "its model card is of format {format}, this version reads {CARD_FORMAT}: it was made by a newer one"
+            );
+            return Err(file_error(path, problem));
+        }
         let mut tensors = BTreeMap::new();
         for (name, view) in SafeTensors::deserialize(&bytes).map_err(broken)?.iter() {
             let dtype = from_safetensors(view.dtype()).ok_or_else(|| {
@@ -144,6 +151,10 @@ impl Weights {
         }
         for name in self.tensors.keys().filter(|name| !variables.contains_key(*name)) {
             report += &format!("\n  unused: {name} {:?}", self.tensors[name].shape);
+        }
+        if !report.is_empty() && report.lines().skip(1).all(|line| line.contains("head")) {
+            report +=
+                "\n(the head alone differs: another number of classes; LoadOptions::replace_head leaves it as drawn)";
         }
         if !report.is_empty() {
             return Err(Error::Mismatch { path: self.path.display().to_string(), report });

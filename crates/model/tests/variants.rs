@@ -179,6 +179,9 @@ fn configs_that_describe_no_model_are_refused() {
         json!({"d": i64::MAX}),
         json!({"image": [1i64 << 40, 8]}),
         json!({"head_dim": 0}),
+        json!({"eta": 1e300}),
+        json!({"lambda": -1e300}),
+        json!({"gamma": 1e7}),
     ] {
         let mut all = json!({"kind": "crate", "image": [16, 16], "patch": [8, 8], "d": 12, "heads": 3});
         all.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
@@ -215,6 +218,11 @@ fn own_files_hold_their_config_and_load_strictly() {
     weights.load_into(&shallow.variables(), &config, LoadOptions { replace_head: true, ..Default::default() }).unwrap();
     assert_close(&shallow.variables()["mlp_head.1.weight"], &before, 0.0, "the head stays as drawn");
     assert_close(&shallow.variables()["cls_token"], &store.variables()["cls_token"], 0.0, "the rest is loaded");
+
+    let newer = Card { format: 99, ..card.clone() };
+    save(&path, &store.variables(), &newer).unwrap();
+    let error = Weights::open(&path).unwrap_err().to_string();
+    assert!(error.contains("format 99"), "{error}");
 
     for length in [0, 5, 9, 100, first.len() - 1] {
         std::fs::write(&path, &first[..length]).unwrap();

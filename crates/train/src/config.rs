@@ -168,6 +168,9 @@ impl Direction {
     }
 }
 
+/// Numbers beyond this have no float32, in which the kernels compute.
+const LARGEST: f64 = 1e30;
+
 impl TrainConfig {
     /// Optimiser steps of an epoch of `batches` batches (the last, incomplete group makes one too), and of the whole run.
     pub fn steps(&self, batches: u64) -> (u64, u64) {
@@ -193,9 +196,9 @@ impl TrainConfig {
         positive("checkpoint.every_steps", self.checkpoint.every_steps.unwrap_or(1))?;
         positive("checkpoint.every_epochs", self.checkpoint.every_epochs.unwrap_or(1))?;
         if let Some(clip) = self.clip
-            && !(clip > 0.0 && clip.is_finite())
+            && !(clip > 0.0 && clip <= LARGEST)
         {
-            return Err(Error::Config(format!("clip = {clip}: expected a positive number")));
+            return Err(Error::Config(format!("clip = {clip}: expected a positive number up to {LARGEST:e}")));
         }
         self.optimizer.check()?;
         self.schedule.check()
@@ -211,18 +214,18 @@ impl OptimizerConfig {
         let refuse = |key: &str, value: f64, expected: &str| {
             Err(Error::Config(format!("optimizer.{key} = {value}: expected {expected}")))
         };
-        if !(self.lr >= 0.0 && self.lr.is_finite()) {
-            return refuse("lr", self.lr, "a number from 0 up");
+        if !(0.0..=LARGEST).contains(&self.lr) {
+            return refuse("lr", self.lr, "a number from 0 to 1e30");
         }
-        if !(self.weight_decay >= 0.0 && self.weight_decay.is_finite()) {
-            return refuse("weight_decay", self.weight_decay, "a number from 0 up");
+        if !(0.0..=LARGEST).contains(&self.weight_decay) {
+            return refuse("weight_decay", self.weight_decay, "a number from 0 to 1e30");
         }
         if let Some(beta) = self.betas().into_iter().find(|beta| !(0.0..1.0).contains(beta)) {
             return refuse("betas", beta, "numbers from 0 up to, not including, 1");
         }
         match (self.rule, self.eps) {
             (Rule::Lion, Some(eps)) => refuse("eps", eps, "no such key, because Lion has no eps"),
-            (_, Some(eps)) if !(eps > 0.0 && eps.is_finite()) => refuse("eps", eps, "a positive number"),
+            (_, Some(eps)) if !(eps > 0.0 && eps <= LARGEST) => refuse("eps", eps, "a positive number up to 1e30"),
             _ => Ok(()),
         }
     }
@@ -257,6 +260,8 @@ mod tests {
         refused(r#"{"log_every": 0}"#, "log_every");
         refused(r#"{"clip": -1.0}"#, "clip");
         refused(r#"{"checkpoint": {"keep_last": 0}}"#, "keep_last");
+        refused(r#"{"clip": 1e300}"#, "clip");
+        refused(r#"{"optimizer": {"lr": 1e300}}"#, "lr");
         refused(r#"{"optimizer": {"lr": -0.1}}"#, "lr");
         refused(r#"{"optimizer": {"betas": [0.9, 1.0]}}"#, "betas");
         refused(r#"{"optimizer": {"rule": "lion", "eps": 1e-8}}"#, "eps");

@@ -22,13 +22,14 @@ pub fn run(named: &Named, device: Device) -> Result<()> {
     schedule(&recipe.train, batches)?;
     let (_, steps) = recipe.train.steps(batches);
     let moments = if recipe.train.optimizer.rule == Rule::Lion { 1 } else { 2 };
-    let step = cost.training_step(batch * accumulate);
+    let images = batch.saturating_mul(accumulate);
+    let step = cost.training_step(images);
     let rate = multiply_adds_per_second(device);
     let rows = [
         ("parameters", group(cost.parameters)),
         ("training images", group(sets.train.len() as u64)),
         ("validation images", group(sets.validation.len() as u64)),
-        ("steps", format!("{} of {} images", group(steps), batch * accumulate)),
+        ("steps", format!("{} of {} images", group(steps), group(images))),
         ("multiply-adds, forward", format!("{} an image", amount(cost.forward_per_image))),
         ("multiply-adds, step", amount(step)),
         (
