@@ -25,6 +25,7 @@ pub use layerwise::LayerwiseProbe;
 pub use plots::{Chart, Series};
 pub use report::{Baseline, Classification, LayerComparison, Report, Sample};
 pub use stats::{LayerStats, Stat};
+pub use text::count;
 
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]

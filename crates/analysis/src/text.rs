@@ -80,7 +80,7 @@ fn not_finite(x: f64) -> String {
 }
 
 /// A count with its digits in groups of three.
-pub(crate) fn count(n: u64) -> String {
+pub fn count(n: u64) -> String {
     let digits = n.to_string();
     let mut out = String::new();
     for (i, c) in digits.chars().enumerate() {

@@ -53,6 +53,36 @@ impl Opened {
     }
 }
 
+/// How a trained model is to be used: the options that `eval` and `predict` share.
+#[derive(clap::Args, Debug)]
+pub struct ModelUse {
+    /// The recipe whose data section prepares the images, for files that don't tell [default: the model's own].
+    #[arg(long)]
+    recipe: Option<String>,
+    /// The model of a file that does not say it: a preset or a recipe file.
+    #[arg(long, value_name = "PRESET|FILE")]
+    model: Option<String>,
+    /// A field of the model, as --set model.heads=6; repeatable.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    sets: Vec<String>,
+    /// Where to compute: auto, cpu, cuda, cuda:1.
+    #[arg(long, default_value = "auto")]
+    device: String,
+}
+
+impl ModelUse {
+    /// The model, how its images are prepared, and where it is to run. What was found out or assumed is told on stderr.
+    pub fn open(&self, checkpoint: Option<&Path>) -> Result<(Opened, DataConfig, tch::Device)> {
+        let device = torch_extras::cuda::device_from_str(&self.device)?;
+        let opened = open(checkpoint, self.model.as_deref(), &self.sets)?;
+        for note in &opened.notes {
+            eprintln!("{note}");
+        }
+        let data = opened.data(self.recipe.as_deref())?;
+        Ok((opened, data, device))
+    }
+}
+
 /// Opens a checkpoint. `model` is a preset or a recipe file, `sets` are `model.key=value` overrides: they say what a foreign
 /// file's shapes leave open.
 pub fn open(path: Option<&Path>, model: Option<&str>, sets: &[String]) -> Result<Opened> {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use whitebox_analysis::metrics::Metrics;
-use whitebox_analysis::{Baseline, Classification, LayerComparison, LayerStats, Report, Sample};
+use whitebox_analysis::{Baseline, Classification, LayerComparison, LayerStats, Report, Sample, count};
 use whitebox_datasets::Dataset;
 use whitebox_train::TrainConfig;
 
@@ -50,7 +50,7 @@ pub fn write(run: &Finished<'_>) -> Result<PathBuf> {
         ("Commit", run.info.commit.clone().unwrap_or("not in a clone".into())),
         ("Started", run.info.started.clone()),
         ("Device", format!("{}, {} threads", run.info.device, run.info.threads)),
-        ("Parameters", group(run.info.parameters)),
+        ("Parameters", count(run.info.parameters)),
         ("Time", duration(run.seconds)),
     ];
     facts.extend(images_per_second.map(|rate| ("Training speed", format!("{rate:.0} images/s at the end"))));
@@ -63,10 +63,10 @@ pub fn write(run: &Finished<'_>) -> Result<PathBuf> {
         title: format!("Training run: {}", run.named.name),
         summary: vec![format!(
             "A model of {} parameters was trained for {} in {}; it was then measured on {} validation images.",
-            group(run.info.parameters),
+            count(run.info.parameters),
             length(&run.named.recipe.train),
             duration(run.seconds),
-            group(run.evaluation.predictions.len() as u64),
+            count(run.evaluation.predictions.len() as u64),
         )],
         facts: facts.into_iter().map(|(k, v)| (k.to_owned(), v)).collect(),
         curves: metrics.charts(),
@@ -122,20 +122,7 @@ fn classification(run: &Finished<'_>) -> Result<Classification> {
 /// How long the recipe trains, in its own unit.
 fn length(train: &TrainConfig) -> String {
     match train.max_steps {
-        Some(steps) => format!("{} steps (at most {} epochs)", group(steps), train.epochs),
+        Some(steps) => format!("{} steps (at most {} epochs)", count(steps), train.epochs),
         None => format!("{} epochs", train.epochs),
     }
-}
-
-/// 1,234,567.
-pub fn group(n: u64) -> String {
-    let digits = n.to_string();
-    let mut out = String::new();
-    for (i, c) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(c);
-    }
-    out
 }

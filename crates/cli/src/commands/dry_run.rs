@@ -4,12 +4,12 @@ use std::time::Instant;
 
 use anyhow::Result;
 use tch::{Device, Kind, Tensor};
+use whitebox_analysis::count;
 use whitebox_train::Rule;
 
 use crate::commands::train::{device_name, schedule};
 use crate::progress::duration;
 use crate::recipe::Named;
-use crate::report::group;
 
 /// Prints parameters, arithmetic, memory, steps and the least time.
 pub fn run(named: &Named, device: Device) -> Result<()> {
@@ -26,10 +26,10 @@ pub fn run(named: &Named, device: Device) -> Result<()> {
     let step = cost.training_step(images);
     let rate = multiply_adds_per_second(device);
     let rows = [
-        ("parameters", group(cost.parameters)),
-        ("training images", group(sets.train.len() as u64)),
-        ("validation images", group(sets.validation.len() as u64)),
-        ("steps", format!("{} of {} images", group(steps), group(images))),
+        ("parameters", count(cost.parameters)),
+        ("training images", count(sets.train.len() as u64)),
+        ("validation images", count(sets.validation.len() as u64)),
+        ("steps", format!("{} of {} images", count(steps), count(images))),
         ("multiply-adds, forward", format!("{} an image", amount(cost.forward_per_image))),
         ("multiply-adds, step", amount(step)),
         (

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use anyhow::{Result, bail};
 use clap::Args;
 use serde_json::json;
+use whitebox_analysis::count;
 use whitebox_datasets::{Dataset, ImageFolder};
 
-use crate::checkpoint;
+use crate::checkpoint::ModelUse;
 use crate::data::{DataConfig, SetName};
 use crate::evaluate::evaluate;
 use crate::progress::meter;
-use crate::report::group;
 use crate::tasks::classify::{check_fit, load_model};
 
 /// Measure a checkpoint: loss, accuracy, accuracy by class.
@@ -29,18 +29,8 @@ pub struct EvalArgs {
     /// A folder of images by class, or of the set's own files, instead of the validation images of the model's recipe.
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// The recipe whose data section prepares the images, for files that don't tell [default: the model's own].
-    #[arg(long)]
-    recipe: Option<String>,
-    /// The model of a file that does not say it: a preset or a recipe file.
-    #[arg(long, value_name = "PRESET|FILE")]
-    model: Option<String>,
-    /// A field of the model, as --set model.heads=6; repeatable.
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    sets: Vec<String>,
-    /// Where to compute: auto, cpu, cuda, cuda:1.
-    #[arg(long, default_value = "auto")]
-    device: String,
+    #[command(flatten)]
+    usage: ModelUse,
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
@@ -48,12 +38,7 @@ pub struct EvalArgs {
 
 /// Runs the command.
 pub fn run(args: &EvalArgs) -> Result<()> {
-    let device = torch_extras::cuda::device_from_str(&args.device)?;
-    let opened = checkpoint::open(args.checkpoint.as_deref(), args.model.as_deref(), &args.sets)?;
-    for note in &opened.notes {
-        eprintln!("{note}");
-    }
-    let data = opened.data(args.recipe.as_deref())?;
+    let (opened, data, device) = args.usage.open(args.checkpoint.as_deref())?;
     let named = opened.weights.card.as_ref().map(|card| card.classes.clone()).unwrap_or_default();
     let set = open_set(args, data.clone(), &named)?;
     if set.classes().len() as i64 != opened.config.classes() {
@@ -81,7 +66,7 @@ pub fn run(args: &EvalArgs) -> Result<()> {
         }
         return crate::say(&value.to_string());
     }
-    let mut text = format!("{}: {} images\n", opened.weights.path.display(), group(n));
+    let mut text = format!("{}: {} images\n", opened.weights.path.display(), count(n));
     for (name, value) in found.metrics() {
         text += &format!("{name:<20}{value:>9.4}\n");
     }

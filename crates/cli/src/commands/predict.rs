@@ -9,7 +9,7 @@ use tch::{Device, Kind, Tensor};
 use whitebox_datasets::{SampleRng, Size, Transform, decode};
 use whitebox_model::probe::NoProbe;
 
-use crate::checkpoint::{self, Opened};
+use crate::checkpoint::{ModelUse, Opened};
 use crate::data::DataConfig;
 use crate::tasks::classify::load_model;
 
@@ -26,21 +26,11 @@ pub struct PredictArgs {
     /// A weight file, a run folder or a checkpoint folder [default: the demo's model].
     #[arg(long, value_name = "PATH")]
     checkpoint: Option<PathBuf>,
-    /// The recipe whose data section prepares the images, for files that don't tell [default: the model's own].
-    #[arg(long)]
-    recipe: Option<String>,
-    /// The model of a file that does not say it: a preset or a recipe file.
-    #[arg(long, value_name = "PRESET|FILE")]
-    model: Option<String>,
-    /// A field of the model, as --set model.heads=6; repeatable.
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    sets: Vec<String>,
+    #[command(flatten)]
+    usage: ModelUse,
     /// How many classes to name.
     #[arg(long, default_value_t = 5)]
     top: usize,
-    /// Where to compute: auto, cpu, cuda, cuda:1.
-    #[arg(long, default_value = "auto")]
-    device: String,
     /// Print one JSON object an image.
     #[arg(long)]
     json: bool,
@@ -48,12 +38,7 @@ pub struct PredictArgs {
 
 /// Runs the command.
 pub fn run(args: &PredictArgs) -> Result<()> {
-    let device = torch_extras::cuda::device_from_str(&args.device)?;
-    let opened = checkpoint::open(args.checkpoint.as_deref(), args.model.as_deref(), &args.sets)?;
-    for note in &opened.notes {
-        eprintln!("{note}");
-    }
-    let data = opened.data(args.recipe.as_deref())?;
+    let (opened, data, device) = args.usage.open(args.checkpoint.as_deref())?;
     let model = load_model(&opened.weights, &opened.config, device)?;
     let classes = opened.classes();
     let top = args.top.clamp(1, classes.len());

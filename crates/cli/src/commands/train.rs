@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use tch::Device;
+use whitebox_analysis::count;
 use whitebox_analysis::metrics::Metrics;
 use whitebox_model::weights::Card;
 use whitebox_train::{Jsonl, Outcome, Schedule, Sink, Source, TensorBoard, TrainConfig, diff};
@@ -123,9 +124,9 @@ pub fn train(named: &Named, out: Option<&Path>, resumed: Option<RunFolder>, devi
     eprintln!(
         "{}: {} parameters, {} training and {} validation images, {} classes, on {}\nrun folder: {}",
         named.name,
-        report::group(info.parameters),
-        report::group(sets.train.len() as u64),
-        report::group(sets.validation.len() as u64),
+        count(info.parameters),
+        count(sets.train.len() as u64),
+        count(sets.validation.len() as u64),
         sets.train.classes().len(),
         info.device,
         folder.path.display()
