@@ -8,6 +8,10 @@ use tch::{Device, Kind};
 use crate::error::{Error, Result, check};
 use crate::ffi;
 
+/// libtorch's numbers of the two kinds; the shim asserts them.
+const HALF: i32 = 5;
+const BFLOAT16: i32 = 15;
+
 /// Autocast for one device type, until the guard is dropped.
 ///
 /// The state is libtorch's and belongs to the thread, so the guard cannot be sent to another one. Guards nest; drop them in reverse
@@ -41,10 +45,9 @@ impl Autocast {
     /// # Errors
     /// A kind other than `BFloat16` and `Half`, a device other than the CPU and CUDA.
     pub fn new(device: Device, kind: Kind, enabled: bool) -> Result<Self> {
-        // libtorch's numbers of the two types; the shim asserts them.
         let kind = match kind {
-            Kind::Half => 5,
-            Kind::BFloat16 => 15,
+            Kind::Half => HALF,
+            Kind::BFloat16 => BFLOAT16,
             other => return Err(Error::Argument(format!("autocast to {other:?}: expected BFloat16 or Half"))),
         };
         let device = ffi::device_number(device)?;
@@ -54,15 +57,20 @@ impl Autocast {
         Ok(Self { device, old_enabled, old_kind, not_send: PhantomData })
     }
 
-    /// Whether autocast is on for the type of `device` in this thread.
+    /// The kind that autocast computes in for the type of `device` in this thread; `None` where it is off.
     ///
     /// # Errors
-    /// A device other than the CPU and CUDA.
-    pub fn is_enabled(device: Device) -> Result<bool> {
-        let mut enabled = false;
-        // SAFETY: the pointer is to a live local.
-        check(unsafe { ffi::te_autocast_is_enabled(ffi::device_number(device)?, &mut enabled) })?;
-        Ok(enabled)
+    /// A device other than the CPU and CUDA; a kind that is neither `BFloat16` nor `Half`.
+    pub fn kind(device: Device) -> Result<Option<Kind>> {
+        let (mut enabled, mut kind) = (false, 0);
+        // SAFETY: the pointers are to live locals.
+        check(unsafe { ffi::te_autocast_state(ffi::device_number(device)?, &mut enabled, &mut kind) })?;
+        match (enabled, kind) {
+            (false, _) => Ok(None),
+            (true, HALF) => Ok(Some(Kind::Half)),
+            (true, BFLOAT16) => Ok(Some(Kind::BFloat16)),
+            (true, other) => Err(Error::Argument(format!("autocast to libtorch's kind number {other}"))),
+        }
     }
 }
 
@@ -88,7 +96,7 @@ mod tests {
     fn nests_and_restores() -> Result<()> {
         assert_eq!(product_kind(), Kind::Float);
         let outer = Autocast::new(Device::Cpu, Kind::BFloat16, true)?;
-        assert_eq!(product_kind(), Kind::BFloat16);
+        assert_eq!((product_kind(), Autocast::kind(Device::Cpu)?), (Kind::BFloat16, Some(Kind::BFloat16)));
         {
             let _half = Autocast::new(Device::Cpu, Kind::Half, true)?;
             assert_eq!(product_kind(), Kind::Half);
@@ -97,7 +105,7 @@ mod tests {
         }
         assert_eq!(product_kind(), Kind::BFloat16);
         drop(outer);
-        assert!(!Autocast::is_enabled(Device::Cpu)?);
+        assert_eq!(Autocast::kind(Device::Cpu)?, None);
         assert_eq!(product_kind(), Kind::Float);
         Ok(())
     }
@@ -109,7 +117,7 @@ mod tests {
             std::panic::resume_unwind(Box::new("a panic that prints nothing"));
         });
         assert!(result.is_err());
-        assert!(!Autocast::is_enabled(Device::Cpu)?);
+        assert_eq!(Autocast::kind(Device::Cpu)?, None);
         Ok(())
     }
 

@@ -1,12 +1,16 @@
-//! Declarations of `shim.cpp`. Nothing here is public; the safe modules check arguments before they call.
+//! Declarations of the functions in `cpp/`. Nothing here is public; the safe modules check arguments before they call.
 
-use libc::c_char;
+use libc::{c_char, c_void};
 use tch::{Device, Tensor};
 use torch_sys::C_tensor;
 
 use crate::error::{Error, Result};
 
 pub(crate) type List = *const *const C_tensor;
+
+/// A backward pass: closure, saved tensors, gradients of the outputs, room for those of the inputs.
+pub(crate) type Call =
+    unsafe extern "C" fn(*mut c_void, List, usize, List, usize, *mut *mut C_tensor, usize) -> *mut c_char;
 
 unsafe extern "C" {
     pub(crate) fn te_autocast_enter(
@@ -17,7 +21,7 @@ unsafe extern "C" {
         old_kind: *mut i32,
     ) -> *mut c_char;
     pub(crate) fn te_autocast_leave(device: i32, old_enabled: bool, old_kind: i32) -> *mut c_char;
-    pub(crate) fn te_autocast_is_enabled(device: i32, enabled: *mut bool) -> *mut c_char;
+    pub(crate) fn te_autocast_state(device: i32, enabled: *mut bool, kind: *mut i32) -> *mut c_char;
     pub(crate) fn te_adamw(
         count: usize,
         params: List,
@@ -47,6 +51,34 @@ unsafe extern "C" {
     pub(crate) fn te_clear_grads(count: usize, list: List) -> *mut c_char;
     pub(crate) fn te_rng_get(device: i32, state: *mut *mut C_tensor) -> *mut c_char;
     pub(crate) fn te_rng_set(device: i32, state: *const C_tensor) -> *mut c_char;
+    pub(crate) fn te_subspace_attention(
+        w: *const C_tensor,
+        heads: i64,
+        scale: f64,
+        out: *mut *mut C_tensor,
+        log_sum_exp: *mut *mut C_tensor,
+    ) -> *mut c_char;
+    pub(crate) fn te_subspace_attention_backward(
+        grad: *const C_tensor,
+        w: *const C_tensor,
+        out: *const C_tensor,
+        log_sum_exp: *const C_tensor,
+        heads: i64,
+        scale: f64,
+        gradient: *mut *mut C_tensor,
+    ) -> *mut c_char;
+    pub(crate) fn te_attach(
+        label: *const c_char,
+        output_count: usize,
+        outputs: List,
+        input_count: usize,
+        inputs: List,
+        saved_count: usize,
+        saved: List,
+        call: Call,
+        drop: unsafe extern "C" fn(*mut c_void),
+        closure: *mut c_void,
+    ) -> *mut c_char;
     pub(crate) fn te_cuda_peak_memory(index: i32, bytes: *mut u64) -> *mut c_char;
 }
 

@@ -1,14 +1,16 @@
 //! What tch lacks: autocast, fused optimiser kernels, CUDA loading, RNG state, PyTorch checkpoint files.
 //!
-//! The only crate of the project with `unsafe` code: a thin C++ shim (`shim.cpp`) and the calls into it. Everything public is safe.
+//! The only crate of the project with `unsafe` code: a thin C++ shim (`cpp/`) and the calls into it. Everything public is safe.
 #![doc = include_str!("../README.md")]
 // The foreign calls of the whole project are gathered here; each block says why it is sound.
 #![allow(unsafe_code)]
 
+pub mod attention;
 pub mod autocast;
 pub mod cuda;
 mod error;
 mod ffi;
+pub mod function;
 pub mod fused;
 pub mod pth;
 pub mod rng;

@@ -1,7 +1,6 @@
-// The C++ side of torch-extras: at:: functions that tch does not wrap, behind a C interface.
-//
-// Rules of the border. No exception crosses it: every function returns null, or a malloc'ed message that the Rust side frees.
-// Lists of tensors come as arrays of pointers and are only borrowed; tensors that go back are new at::Tensor objects owned by the caller.
+// at:: functions that tch does not wrap: autocast, optimiser steps, generators, memory.
+
+#include "border.h"
 
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/Context.h>
@@ -16,34 +15,8 @@
 #include <ATen/ops/stack.h>
 #include <c10/core/CachingDeviceAllocator.h>
 #include <cstdint>
-#include <cstring>
 
 namespace {
-
-template <typename F> char *guarded(F &&body) {
-  try {
-    body();
-    return nullptr;
-  } catch (const c10::Error &e) {
-    return strdup(e.what_without_backtrace());
-  } catch (const std::exception &e) {
-    return strdup(e.what());
-  } catch (...) {
-    return strdup("an exception of unknown type");
-  }
-}
-
-using List = const at::Tensor *const *;
-
-std::vector<at::Tensor> borrow(List list, size_t count) {
-  std::vector<at::Tensor> tensors;
-  tensors.reserve(count);
-  for (size_t i = 0; i < count; i++) {
-    TORCH_CHECK(list[i]->defined(), "tensor ", i, " of the list is undefined");
-    tensors.push_back(*list[i]);
-  }
-  return tensors;
-}
 
 // The fused kernels walk raw memory, so all lists must agree in layout. A gradient that does not is copied; parameters and moments are refused.
 std::vector<at::Tensor> borrow_like(const std::vector<at::Tensor> &params, List list, const char *name, bool copy) {
@@ -92,8 +65,12 @@ char *te_autocast_leave(int device, bool old_enabled, int old_kind) {
   });
 }
 
-char *te_autocast_is_enabled(int device, bool *enabled) {
-  return guarded([&] { *enabled = at::autocast::is_autocast_enabled(device_of(device).type()); });
+char *te_autocast_state(int device, bool *enabled, int *kind) {
+  return guarded([&] {
+    auto type = device_of(device).type();
+    *enabled = at::autocast::is_autocast_enabled(type);
+    *kind = static_cast<int>(at::autocast::get_autocast_dtype(type));
+  });
 }
 
 char *te_adamw(size_t count, List params, List grads, List exp_avgs, List exp_avg_sqs, int64_t step, double lr, double beta1,
