@@ -16,7 +16,8 @@ use tch::nn::Path;
 use crate::ista::{Ista, IstaConfig};
 use crate::layers::LayerNorm;
 use crate::mssa::{Mssa, MssaConfig};
-use crate::probe::{Probe, Site, show};
+use crate::probe::{NoProbe, Probe, Site, show};
+use crate::whole_layer::Parts;
 
 /// What the attention step is added to, and what is normalised; see the module.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,9 +64,16 @@ impl Block {
 
     /// `Z^l` to `Z^{l+1}`.
     ///
+    /// The released layer on the CPU is computed [as one operation](crate::whole_layer), unless `probe` wants to see into it.
+    ///
     /// # Shapes
     /// `z`: `[B, n, d]` to `[B, n, d]`.
     pub fn forward(&self, z: &Tensor, layer: usize, probe: &mut dyn Probe) -> Tensor {
+        if let Some(whole) = self.parts().filter(|parts| parts.fit(z) && !wants_inside(probe, layer)) {
+            let out = whole.forward(z);
+            show(probe, layer, Site::ZOut, &out);
+            return out;
+        }
         let h = normalised(&self.norm1, z);
         show(probe, layer, Site::AttentionInput, &h);
         let step = self.mssa.forward(&h, layer, probe);
@@ -78,6 +86,30 @@ impl Block {
         show(probe, layer, Site::IstaInput, &h);
         self.ista.forward(&h, layer, probe)
     }
+
+    /// `Z^{l+1}` of the first token alone. What follows the last layer reads only this one where it pools by the class token, and three quarters
+    /// of the layer's work are on the others.
+    ///
+    /// # Shapes
+    /// `z`: `[B, n, d]` to `[B, 1, d]`.
+    pub(crate) fn forward_first(&self, z: &Tensor) -> Tensor {
+        let h = normalised(&self.norm1, z);
+        let step = self.mssa.forward_first(&h);
+        let base = if self.base == ResidualBase::Normalised { &h } else { z };
+        let half = base.narrow(1, 0, 1) + step;
+        self.ista.forward(&normalised(&self.norm2, &half), 0, &mut NoProbe)
+    }
+
+    fn parts(&self) -> Option<Parts<'_>> {
+        let (norm1, norm2, output) = (self.norm1.as_ref()?, self.norm2.as_ref()?, self.mssa.output_map()?);
+        let parts = Parts { norm1, mssa: &self.mssa, output, norm2, ista: &self.ista };
+        (self.base == ResidualBase::Raw).then_some(parts)
+    }
+}
+
+/// Whether `probe` wants anything of a layer other than what comes out of it.
+fn wants_inside(probe: &dyn Probe, layer: usize) -> bool {
+    Site::ALL.iter().any(|&site| site != Site::ZOut && probe.wants(layer, site))
 }
 
 fn normalised(norm: &Option<LayerNorm>, z: &Tensor) -> Tensor {

@@ -172,25 +172,35 @@ impl Crate {
     }
 }
 
+impl Crate {
+    /// Tokens that layer `end` reads.
+    fn tokens_before(&self, end: usize, images: &Tensor, probe: &mut dyn Probe) -> Result<Tensor> {
+        let mut z = self.embedding.forward(images)?;
+        show(probe, 0, Site::Embed, &z);
+        for (l, layer) in self.layers[..end].iter().enumerate() {
+            z = layer.forward(&z, l, probe);
+        }
+        Ok(z)
+    }
+}
+
 impl VisionModel for Crate {
     fn config(&self) -> ModelConfig {
         ModelConfig::Crate(self.config.clone())
     }
 
     fn tokens(&self, images: &Tensor, probe: &mut dyn Probe) -> Result<Tensor> {
-        let mut z = self.embedding.forward(images)?;
-        show(probe, 0, Site::Embed, &z);
-        for (l, layer) in self.layers.iter().enumerate() {
-            z = layer.forward(&z, l, probe);
-        }
-        Ok(z)
+        self.tokens_before(self.layers.len(), images, probe)
     }
 
     fn features(&self, images: &Tensor, probe: &mut dyn Probe) -> Result<Tensor> {
-        let z = self.tokens(images, probe)?;
+        let last = self.layers.len() - 1;
         let pooled = match self.config.pool {
-            Pool::Token => z.select(1, 0),
-            Pool::Mean => z.mean_dim(1, false, None::<tch::Kind>),
+            Pool::Token if !Site::ALL.iter().any(|&site| probe.wants(last, site)) => {
+                self.layers[last].forward_first(&self.tokens_before(last, images, probe)?).squeeze_dim(1)
+            }
+            Pool::Token => self.tokens(images, probe)?.select(1, 0),
+            Pool::Mean => self.tokens(images, probe)?.mean_dim(1, false, None::<tch::Kind>),
         };
         Ok(self.norm.forward(&pooled))
     }

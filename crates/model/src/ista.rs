@@ -12,14 +12,22 @@
 //! ISTA(h | D) = ReLU(M h - eta lambda),   M = I + eta D^T (I - D)
 //! ```
 //!
-//! where forming `M` costs `d^3` once, whatever the number of tokens, and autograd carries the gradient through it. The
-//! two forms are equal in value and gradient (tests/forms.rs); [`IstaForm::Auto`] takes the cheaper one.
+//! where forming `M` costs `d^3` once, whatever the number of tokens. So do the gradients: with `G` that of the output, a row
+//! for each token, and `g = G o [out > 0]`,
+//!
+//! ```text
+//! dh = g M        dM = g^T h        dD = eta ((I - D) dM^T - D dM)
+//! ```
+//!
+//! the last since `M` changes by `eta (dD^T (I - D) - D^T dD)`: a product for each token in the places of three and six, and
+//! two of size d in the end. `M` and `dD` are formed in float32 also where tokens are bf16. The forms are equal in value and
+//! gradient (tests/forms.rs); [`IstaForm::Auto`] takes the cheaper one.
 
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 use tch::nn::Path;
 
-use crate::layers::uniform;
+use crate::layers::{uniform, without_autocast};
 use crate::probe::{Probe, Site, show};
 
 /// How the step is computed. Not part of the mathematics: any form gives the same tokens.
@@ -84,7 +92,8 @@ impl Ista {
         out
     }
 
-    fn one_product(&self, h: &Tensor) -> bool {
+    /// Whether the step is one product for tokens `h`.
+    pub(crate) fn one_product(&self, h: &Tensor) -> bool {
         match self.config.form {
             IstaForm::Auto => 2 * (h.numel() as i64 / self.config.d) > self.config.d,
             IstaForm::Plain => false,
@@ -101,11 +110,40 @@ impl Ista {
 
     /// `ReLU(M h - eta lambda)`.
     fn step_in_one_product(&self, h: &Tensor) -> Tensor {
-        let IstaConfig { d, eta, lambda, .. } = self.config;
-        let dictionary = &self.dictionary;
-        let identity = Tensor::eye(d, (dictionary.kind(), dictionary.device()));
-        let m = &identity + dictionary.tr().matmul(&(&identity - dictionary)) * eta;
-        let threshold = Tensor::full([d], -eta * lambda, (dictionary.kind(), dictionary.device()));
-        h.linear(&m, Some(&threshold)).relu()
+        let m = {
+            let _float32 = without_autocast(self.dictionary.device());
+            self.operator()
+        };
+        h.linear(&m, Some(&self.threshold())).relu()
     }
+
+    /// `M = I + eta D^T (I - D)`, `[d, d]`, in the dictionary's kind.
+    pub(crate) fn operator(&self) -> Tensor {
+        let identity = self.identity();
+        &identity + self.dictionary.tr().matmul(&(&identity - &self.dictionary)) * self.config.eta
+    }
+
+    /// `- eta lambda` for every dimension, `[d]`.
+    pub(crate) fn threshold(&self) -> Tensor {
+        let IstaConfig { d, eta, lambda, .. } = self.config;
+        Tensor::full([d], -eta * lambda, (self.dictionary.kind(), self.dictionary.device()))
+    }
+
+    /// The step size eta.
+    pub(crate) fn eta(&self) -> f64 {
+        self.config.eta
+    }
+
+    fn identity(&self) -> Tensor {
+        Tensor::eye(self.config.d, (self.dictionary.kind(), self.dictionary.device()))
+    }
+}
+
+/// The gradient by the dictionary from the one by `M`: `eta ((I - D) dM^T - D dM) = eta (dM^T - D (dM + dM^T))`.
+///
+/// # Shapes
+/// `dictionary`, `by_operator`: `[d, d]`, of one kind.
+pub(crate) fn dictionary_gradient(dictionary: &Tensor, by_operator: &Tensor, eta: f64) -> Tensor {
+    let transposed = by_operator.tr();
+    (&transposed - dictionary.matmul(&(by_operator + &transposed))) * eta
 }

@@ -6,6 +6,7 @@
 
 use tch::nn::{Init, Path};
 use tch::{Device, Kind, Tensor};
+use torch_extras::autocast::Autocast;
 
 /// How the weights of a [`Linear`] are drawn.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -58,7 +59,8 @@ pub struct LayerNorm {
     pub weight: Tensor,
     /// `[d]`.
     pub bias: Tensor,
-    eps: f64,
+    /// Added to the variance.
+    pub eps: f64,
 }
 
 impl LayerNorm {
@@ -76,6 +78,16 @@ impl LayerNorm {
     pub fn forward(&self, x: &Tensor) -> Tensor {
         x.layer_norm(self.weight.size(), Some(&self.weight), Some(&self.bias), self.eps, true)
     }
+}
+
+/// The kind in which tokens `z` are computed: that of autocast where it is on.
+pub(crate) fn computing_kind(z: &Tensor) -> Kind {
+    Autocast::kind(z.device()).ok().flatten().unwrap_or_else(|| z.kind())
+}
+
+/// Switches autocast off for the guard's life; none is needed where there is none.
+pub(crate) fn without_autocast(device: Device) -> Option<Autocast> {
+    Autocast::new(device, Kind::BFloat16, false).ok()
 }
 
 /// Whether attention is faster with its map formed than fused: libtorch's fused kernel for the CPU is slow in bf16, its

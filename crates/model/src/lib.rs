@@ -8,6 +8,7 @@
 //! | [`mssa`] | multi-head subspace self-attention, the compression step |
 //! | [`ista`] | one proximal step of sparse coding, the sparsifying step |
 //! | [`block`] | one CRATE layer: compress, then sparsify |
+//! | `whole_layer` | the same layer as one operation with its own backward pass, for the CPU |
 //! | [`embed`] | patches, class token, positions and their interpolation |
 //! | [`crate_vision`] | the whole CRATE, its sizes |
 //! | [`vit`] | ViT as timm writes it, the comparator |
@@ -28,6 +29,7 @@ pub mod mssa;
 pub mod probe;
 pub mod vit;
 pub mod weights;
+mod whole_layer;
 
 pub use config::{ModelConfig, Pool, VisionModel};
 pub use crate_vision::{Crate, CrateConfig};

@@ -15,10 +15,11 @@
 //! `p = d`, and so does [`OutputMap::Free`].
 
 use serde::{Deserialize, Serialize};
-use tch::Tensor;
 use tch::nn::Path;
+use tch::{Device, Kind, Tensor};
+use torch_extras::{attention, function};
 
-use crate::layers::{Linear, LinearInit, map_is_faster};
+use crate::layers::{Linear, LinearInit};
 use crate::probe::{Probe, Site, show};
 
 /// How the heads' outputs return to the space of the tokens.
@@ -95,35 +96,101 @@ impl Mssa {
 
     /// What the layer adds to the tokens.
     ///
-    /// The attention map is formed for a probe that asks for it, and where that is faster (short sequences in bf16 on
-    /// the CPU); otherwise fused attention works in memory linear in the number of tokens.
+    /// The attention map is formed as a whole for a probe that asks for it. Otherwise it never exists: on the CPU each head's
+    /// part lives in a thread's cache for a moment, elsewhere and for long sequences fused attention computes it in tiles.
     ///
     /// # Shapes
     /// `h`: `[B, n, d]` to `[B, n, d]`.
     pub fn forward(&self, h: &Tensor, layer: usize, probe: &mut dyn Probe) -> Tensor {
-        let MssaConfig { heads, head_dim, .. } = self.config;
-        let (b, n) = (h.size()[0], h.size()[1]);
         let projected = h.linear(&self.u, None::<&Tensor>); // b n (k p)
         show(probe, layer, Site::Uz, &projected);
-        let w = projected.view([b, n, heads, head_dim]).transpose(1, 2); // b k n p
-        let scale = match self.config.scaling {
-            Scaling::InverseSqrtP => 1.0 / (head_dim as f64).sqrt(),
-            Scaling::None => 1.0,
-        };
-        let o = if probe.wants(layer, Site::Attention) || map_is_faster(&w) {
-            let attention = (w.matmul(&w.transpose(-2, -1)) * scale).softmax(-1, None::<tch::Kind>);
+        let o = if probe.wants(layer, Site::Attention) {
+            let w = self.heads(&projected);
+            let attention = (w.matmul(&w.transpose(-2, -1)) * self.scale()).softmax(-1, None::<Kind>);
             show(probe, layer, Site::Attention, &attention);
-            attention.matmul(&w)
+            self.joined(&attention.matmul(&w))
+        } else if attention_fits(&projected) {
+            subspace_attention(&projected.contiguous(), self.config.heads, self.scale())
         } else {
-            Tensor::scaled_dot_product_attention(&w, &w, &w, None::<&Tensor>, 0.0, false, scale, false)
+            let w = self.heads(&projected);
+            let scale = self.scale();
+            self.joined(&Tensor::scaled_dot_product_attention(&w, &w, &w, None::<&Tensor>, 0.0, false, scale, false))
         };
-        let o = o.transpose(1, 2).reshape([b, n, heads * head_dim]);
-        let out = match (&self.output, self.config.output_map) {
-            (Some(map), _) => map.forward(&o),
-            (None, OutputMap::Free) => o,
-            (None, OutputMap::Tied) => o.matmul(&self.u) * self.config.gamma,
-        };
+        let out = self.output(&o);
         show(probe, layer, Site::MssaOut, &out);
         out
     }
+
+    /// What the layer adds to the first token alone: one query, all keys.
+    ///
+    /// # Shapes
+    /// `h`: `[B, n, d]` to `[B, 1, d]`.
+    pub(crate) fn forward_first(&self, h: &Tensor) -> Tensor {
+        let w = self.heads(&h.linear(&self.u, None::<&Tensor>)); // b k n p
+        let query = w.narrow(2, 0, 1);
+        let attention = (query.matmul(&w.transpose(-2, -1)) * self.scale()).softmax(-1, None::<Kind>); // b k 1 n
+        self.output(&self.joined(&attention.matmul(&w)))
+    }
+
+    /// `[B, n, K p]` to `[B, K, n, p]`.
+    fn heads(&self, projected: &Tensor) -> Tensor {
+        let size = projected.size();
+        projected.view([size[0], size[1], self.config.heads, self.config.head_dim]).transpose(1, 2)
+    }
+
+    /// `[B, K, n, p]` to `[B, n, K p]`.
+    fn joined(&self, heads: &Tensor) -> Tensor {
+        let size = heads.size();
+        heads.transpose(1, 2).reshape([size[0], size[2], size[1] * size[3]])
+    }
+
+    /// What the scores are multiplied by.
+    pub(crate) fn scale(&self) -> f64 {
+        match self.config.scaling {
+            Scaling::InverseSqrtP => 1.0 / (self.config.head_dim as f64).sqrt(),
+            Scaling::None => 1.0,
+        }
+    }
+
+    /// Number of heads K.
+    pub(crate) fn head_count(&self) -> i64 {
+        self.config.heads
+    }
+
+    /// The free output map, where there is one.
+    pub(crate) fn output_map(&self) -> Option<&Linear> {
+        self.output.as_ref()
+    }
+
+    fn output(&self, o: &Tensor) -> Tensor {
+        match (&self.output, self.config.output_map) {
+            (Some(map), _) => map.forward(o),
+            (None, OutputMap::Free) => o.shallow_clone(),
+            (None, OutputMap::Tied) => o.matmul(&self.u) * self.config.gamma,
+        }
+    }
+}
+
+/// Whether this is a projection whose attention [`subspace_attention`] computes best.
+pub(crate) fn attention_fits(projected: &Tensor) -> bool {
+    projected.device() == Device::Cpu
+        && matches!(projected.kind(), Kind::Float | Kind::Double | Kind::BFloat16)
+        && (1..=attention::MOST_TOKENS).contains(&projected.size()[1])
+}
+
+/// `softmax(s w w^T) w` of every head on the CPU, with its own backward pass.
+///
+/// # Shapes
+/// `w`: `[B, n, K p]`, contiguous, [fitting](attention_fits), to `[B, n, K p]`.
+fn subspace_attention(w: &Tensor, heads: i64, scale: f64) -> Tensor {
+    let fits = "the projection was found to fit";
+    let (out, logarithms) = attention::subspace_attention(w, heads, scale).expect(fits);
+    let backward = move |saved: &[Tensor], grads: &[Option<Tensor>]| {
+        let [w, out, logarithms] = saved else { return Err("three tensors were saved".into()) };
+        let Some(grad) = &grads[0] else { return Ok(vec![None]) };
+        let grad = grad.contiguous();
+        Ok(vec![Some(attention::subspace_attention_backward(&grad, w, out, logarithms, heads, scale)?)])
+    };
+    function::attach("subspace attention", &[&out], &[w], &[w, &out, &logarithms], backward).expect(fits);
+    out
 }

@@ -34,6 +34,20 @@ pub enum Site {
 }
 
 impl Site {
+    /// Every site, in the order in which a layer shows them.
+    pub const ALL: [Site; 10] = [
+        Site::Embed,
+        Site::AttentionInput,
+        Site::Uz,
+        Site::Attention,
+        Site::MssaOut,
+        Site::ZHalf,
+        Site::IstaInput,
+        Site::IstaResidual,
+        Site::MlpHidden,
+        Site::ZOut,
+    ];
+
     /// The name used in files and reports: that of the golden vectors where they have one.
     pub fn name(self) -> &'static str {
         match self {

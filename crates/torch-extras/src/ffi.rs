@@ -49,6 +49,17 @@ unsafe extern "C" {
     pub(crate) fn te_clip_by_norm(count: usize, list: List, norm: *const C_tensor, max: f64) -> *mut c_char;
     pub(crate) fn te_scale(count: usize, list: List, factor: f64) -> *mut c_char;
     pub(crate) fn te_clear_grads(count: usize, list: List) -> *mut c_char;
+    pub(crate) fn te_layer_norm_backward(
+        grad: *const C_tensor,
+        input: *const C_tensor,
+        mean: *const C_tensor,
+        rstd: *const C_tensor,
+        weight: *const C_tensor,
+        bias: *const C_tensor,
+        by_input: *mut *mut C_tensor,
+        by_weight: *mut *mut C_tensor,
+        by_bias: *mut *mut C_tensor,
+    ) -> *mut c_char;
     pub(crate) fn te_rng_get(device: i32, state: *mut *mut C_tensor) -> *mut c_char;
     pub(crate) fn te_rng_set(device: i32, state: *const C_tensor) -> *mut c_char;
     pub(crate) fn te_subspace_attention(

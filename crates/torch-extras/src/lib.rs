@@ -12,6 +12,7 @@ mod error;
 mod ffi;
 pub mod function;
 pub mod fused;
+pub mod layer_norm;
 pub mod pth;
 pub mod rng;
 
