@@ -18,6 +18,7 @@ Every other word is handed to the whitebox program, which is built first:
   predict    Say what images show
   convert    Read and write PyTorch checkpoints
   recipes    List the recipes
+  throughput Measure how fast a model trains or runs here
 `cargo xtask WORD --help` explains each.
 
 Examples:
@@ -154,7 +155,7 @@ pub fn run() -> Result<ExitCode> {
 }
 
 /// The words of the whitebox program, as [`HANDED_ON`] explains them.
-const WHITEBOX_WORDS: [&str; 6] = ["demo", "train", "eval", "predict", "convert", "recipes"];
+const WHITEBOX_WORDS: [&str; 7] = ["demo", "train", "eval", "predict", "convert", "recipes", "throughput"];
 
 /// Refuses a word that nobody knows before anything is fetched or built for it.
 fn known(word: &str) -> Result<()> {

@@ -108,6 +108,11 @@ pub fn open(path: Option<&Path>, model: Option<&str>, sets: &[String]) -> Result
     Ok(Opened { weights, config, notes })
 }
 
+/// The model that a preset or a file names, with `model.key=value` overrides.
+pub fn model(name: &str, sets: &[String]) -> Result<ModelConfig> {
+    recipe::model_from_fields(model_overrides(Some(name), sets)?)
+}
+
 /// `--model` and `--set model.*` as fields of a model.
 fn model_overrides(model: Option<&str>, sets: &[String]) -> Result<Map<String, Value>> {
     let mut fields = match model {

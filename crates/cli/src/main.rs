@@ -43,6 +43,7 @@ enum Command {
     Predict(commands::predict::PredictArgs),
     Convert(commands::convert::ConvertArgs),
     Recipes(commands::recipes::RecipesArgs),
+    Throughput(commands::throughput::ThroughputArgs),
 }
 
 fn main() -> ExitCode {
@@ -60,6 +61,7 @@ fn main() -> ExitCode {
         Command::Predict(args) => commands::predict::run(args),
         Command::Convert(args) => commands::convert::run(args),
         Command::Recipes(args) => commands::recipes::run(args),
+        Command::Throughput(args) => commands::throughput::run(args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

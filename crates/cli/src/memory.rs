@@ -17,6 +17,13 @@ pub fn check(bytes: u64, device: Device) -> Result<()> {
     Ok(())
 }
 
+/// The process's resident memory in bytes; its recorded peak begins anew from there.
+pub fn resident_and_reset_peak() -> Result<u64> {
+    std::fs::write("/proc/self/clear_refs", "5")?;
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    Ok(field(&status, "VmRSS:").unwrap_or(0) * 1024)
+}
+
 fn field(text: &str, key: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix(key))?.trim().split(' ').next()?.parse().ok()
 }

@@ -38,13 +38,13 @@ pub const LAYER_NORM_EPS: f64 = 1e-5;
 /// One layer; parameters `0.norm.*`, `0.fn.*` (attention), `1.norm.*`, `1.fn.weight` (dictionary).
 #[derive(Debug)]
 pub struct Block {
-    norm1: Option<LayerNorm>,
+    pub(crate) norm1: Option<LayerNorm>,
     /// The compression step.
     pub mssa: Mssa,
-    norm2: Option<LayerNorm>,
+    pub(crate) norm2: Option<LayerNorm>,
     /// The sparsifying step.
     pub ista: Ista,
-    base: ResidualBase,
+    pub(crate) base: ResidualBase,
 }
 
 impl Block {
@@ -75,7 +75,7 @@ impl Block {
             return out;
         }
         let h = normalised(&self.norm1, z);
-        show(probe, layer, Site::AttentionInput, &h);
+        show_whole(probe, layer, Site::AttentionInput, &h, &self.norm1);
         let step = self.mssa.forward(&h, layer, probe);
         let half = match self.base {
             ResidualBase::Normalised => h + step,
@@ -83,7 +83,7 @@ impl Block {
         };
         show(probe, layer, Site::ZHalf, &half);
         let h = normalised(&self.norm2, &half);
-        show(probe, layer, Site::IstaInput, &h);
+        show_whole(probe, layer, Site::IstaInput, &h, &self.norm2);
         self.ista.forward(&h, layer, probe)
     }
 
@@ -110,6 +110,13 @@ impl Block {
 /// Whether `probe` wants anything of a layer other than what comes out of it.
 fn wants_inside(probe: &dyn Probe, layer: usize) -> bool {
     Site::ALL.iter().any(|&site| site != Site::ZOut && probe.wants(layer, site))
+}
+
+/// Shows what has gone through `norm`, unless its scale and shift come later: that is not what the site names.
+fn show_whole(probe: &mut dyn Probe, layer: usize, site: Site, value: &Tensor, norm: &Option<LayerNorm>) {
+    if norm.as_ref().is_none_or(|norm| norm.affine.is_some()) {
+        show(probe, layer, site, value);
+    }
 }
 
 fn normalised(norm: &Option<LayerNorm>, z: &Tensor) -> Tensor {

@@ -1,8 +1,8 @@
 //! One description for every model of this crate, and the trait behind which they stand.
 
 use serde::{Deserialize, Serialize};
-use tch::Tensor;
 use tch::nn::Path;
+use tch::{Kind, Tensor};
 
 use crate::probe::Probe;
 use crate::{Crate, CrateConfig, Error, Result, Vit, VitConfig};
@@ -46,6 +46,12 @@ pub trait VisionModel {
     /// # Shapes
     /// `images`: `[B, C, H, W]` to `[B, classes]`.
     fn forward(&self, images: &Tensor, probe: &mut dyn Probe) -> Result<Tensor>;
+
+    /// The same model for inference alone, with what does not change from batch to batch worked into its matrices, which are then of
+    /// `kind` (`Float`, `Double` or `BFloat16`); `None` where there is nothing to gain. Later changes of the parameters do not reach it.
+    fn fold(&self, _kind: Kind) -> Option<Box<dyn VisionModel>> {
+        None
+    }
 }
 
 /// Any model of this crate, as it stands in recipes and checkpoints: `kind = "crate"` or `kind = "vit"` and its fields.

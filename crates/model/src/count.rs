@@ -3,6 +3,7 @@
 //!
 //! The unit of arithmetic is one multiply-add, and only those of matrix products are counted.
 
+use crate::config::Pool;
 use crate::{CrateConfig, ModelConfig, VitConfig};
 
 /// The cost of one model.
@@ -10,8 +11,11 @@ use crate::{CrateConfig, ModelConfig, VitConfig};
 pub struct Cost {
     /// Trainable numbers.
     pub parameters: u64,
-    /// Multiply-adds of one image's forward pass; ISTA's one product counted, the d^3 of forming M not.
+    /// Multiply-adds of one image's forward pass, as it is performed: ISTA is one product (the d^3 of forming M is not counted here), and
+    /// where the class token alone is read the last layer computes that one alone.
     pub forward_per_image: u64,
+    /// Multiply-adds of the patches' embedding in it; their gradient by the image is never asked for.
+    pub embedding_per_image: u64,
     /// Multiply-adds spent once a forward pass, whatever the batch: M of every CRATE layer.
     pub forward_once: u64,
     /// Numbers that autograd keeps of one image between forward and backward (fused attention).
@@ -19,10 +23,12 @@ pub struct Cost {
 }
 
 impl Cost {
-    /// Multiply-adds of a training step on `batch` images: forward, and a backward of twice that. The scores that fused
-    /// attention forms again in its backward are left out.
+    /// Multiply-adds of a training step on `batch` images: forward, and a backward of twice that but for the embedding, which has no gradient
+    /// by its input. The backward pass of CRATE's attention on the CPU makes four products for the forward's two, the scores formed again among
+    /// them; what fused kernels elsewhere form again is left out.
     pub fn training_step(&self, batch: u64) -> u64 {
-        self.forward_per_image.saturating_mul(batch).saturating_add(self.forward_once).saturating_mul(3)
+        let image = self.forward_per_image.saturating_mul(3).saturating_sub(self.embedding_per_image);
+        image.saturating_mul(batch).saturating_add(self.forward_once.saturating_mul(2))
     }
 
     /// Bytes of a training step on `batch` images in float32: parameters, gradients, `moments` per parameter
@@ -54,7 +60,11 @@ fn crate_cost(c: &CrateConfig) -> Cost {
     let output_work = if free || c.output_map == OutputMap::Tied { kp * d } else { 0 };
     let norms = if c.residual_base == ResidualBase::Plain { 0 } else { 4 * d };
     let layer_parameters = kp * d + output_parameters + d * d + norms;
-    let layer_work = n * (kp * d + output_work + d * d) + 2 * n * n * kp;
+    let layer_work = n * (kp * d + output_work + d * d + 2 * n * kp);
+    // The class token alone: its projection, there and back, and two meetings of all tokens with a vector for each head.
+    let first_work = 3 * kp * d + 2 * n * u(c.heads) * d + output_work + d * d;
+    let last_work = if c.pool == Pool::Token { first_work } else { layer_work };
+    let embedding = (n - 1) * patch * d;
     let layer_activations = n * (6 * d + 2 * kp);
     Cost {
         parameters: 2 * patch
@@ -67,7 +77,8 @@ fn crate_cost(c: &CrateConfig) -> Cost {
             + 2 * d
             + d * u(c.classes)
             + u(c.classes),
-        forward_per_image: (n - 1) * patch * d + u(c.depth) * layer_work + d * u(c.classes),
+        forward_per_image: embedding + u(c.depth - 1) * layer_work + last_work + d * u(c.classes),
+        embedding_per_image: embedding,
         forward_once: u(c.depth) * d * d * d,
         activations_per_image: n * (2 * patch + 3 * d) + u(c.depth) * layer_activations,
     }
@@ -82,6 +93,7 @@ fn vit_cost(c: &VitConfig) -> Cost {
     Cost {
         parameters: patch * d + d + n * d + d + u(c.depth) * layer_parameters + 2 * d + d * u(c.classes) + u(c.classes),
         forward_per_image: (n - 1) * patch * d + u(c.depth) * layer_work + d * u(c.classes),
+        embedding_per_image: (n - 1) * patch * d,
         forward_once: 0,
         activations_per_image: n * (patch + 2 * d) + u(c.depth) * n * (9 * d + 2 * hidden),
     }

@@ -148,12 +148,12 @@ impl CrateConfig {
 /// CRATE for image classification.
 #[derive(Debug)]
 pub struct Crate {
-    embedding: PatchEmbedding,
+    pub(crate) embedding: PatchEmbedding,
     /// The white-box layers, first to last.
     pub layers: Vec<Block>,
-    norm: LayerNorm,
-    head: Linear,
-    config: CrateConfig,
+    pub(crate) norm: LayerNorm,
+    pub(crate) head: Linear,
+    pub(crate) config: CrateConfig,
 }
 
 impl Crate {
@@ -207,5 +207,9 @@ impl VisionModel for Crate {
 
     fn forward(&self, images: &Tensor, probe: &mut dyn Probe) -> Result<Tensor> {
         Ok(self.head.forward(&self.features(images, probe)?))
+    }
+
+    fn fold(&self, kind: tch::Kind) -> Option<Box<dyn VisionModel>> {
+        Some(Box::new(self.folded(kind)))
     }
 }

@@ -76,15 +76,16 @@ impl Grid {
     }
 }
 
-/// Cuts images into flattened patches, row by row, each patch in the order (row, column, channel).
+/// Cuts images into flattened patches, row by row, each patch in the order (channel, row, column): whole rows of pixels are
+/// moved, where the order (row, column, channel) of CRATE's parameters would take single ones.
 ///
 /// # Shapes
-/// `images`: `[B, C, H, W]` to `[B, N, P1 P2 C]`.
+/// `images`: `[B, C, H, W]` to `[B, N, C P1 P2]`.
 pub fn patchify(images: &Tensor, grid: &Grid) -> Tensor {
     let ([rows, columns], [p1, p2]) = (grid.shape(), grid.patch);
     images
         .reshape([-1, grid.channels, rows, p1, columns, p2]) // b c h p1 w p2
-        .permute([0, 2, 4, 3, 5, 1]) // b h w p1 p2 c
+        .permute([0, 2, 4, 1, 3, 5]) // b h w c p1 p2
         .reshape([-1, rows * columns, grid.patch_dim()])
 }
 
@@ -111,9 +112,11 @@ pub struct PatchEmbedding {
     norm_patch: LayerNorm,
     linear: Linear,
     norm_token: LayerNorm,
-    class_token: Tensor,
-    positions: Tensor,
+    pub(crate) class_token: Tensor,
+    pub(crate) positions: Tensor,
     grid: Grid,
+    /// The linear map in the order of [`patchify`], with the scale and shift before it, once it is kept for inference.
+    pub(crate) kept: Option<Linear>,
 }
 
 impl PatchEmbedding {
@@ -128,6 +131,7 @@ impl PatchEmbedding {
             class_token: root.var("cls_token", &[1, 1, d], standard_normal),
             positions: root.var("pos_embedding", &[1, grid.patches() + 1, d], standard_normal),
             grid,
+            kept: None,
         }
     }
 
@@ -135,11 +139,41 @@ impl PatchEmbedding {
     /// `images`: `[B, C, H, W]` to tokens `[B, 1 + N, d]`, the class token first.
     pub fn forward(&self, images: &Tensor) -> Result<Tensor> {
         let grid = self.grid.of_images(images)?;
-        let patches = self.norm_patch.forward(&patchify(images, &grid));
-        let tokens = self.norm_token.forward(&self.linear.forward(&patches));
+        let patches = patchify(images, &grid);
+        let embedded = match &self.kept {
+            Some(kept) => kept.forward(&self.norm_patch.bare().forward(&patches).to_kind(kept.weight.kind())),
+            None => {
+                let (norm, linear) = self.channels_first();
+                linear.forward(&norm.forward(&patches))
+            }
+        };
+        let tokens = self.norm_token.forward(&embedded);
         let (b, d) = (tokens.size()[0], tokens.size()[2]);
         let class = self.class_token.expand([b, 1, d], false).to_kind(tokens.kind());
         let positions = interpolate_positions(&self.positions, self.grid.shape(), grid.shape());
         Ok(Tensor::cat(&[class, tokens], 1) + positions)
+    }
+
+    /// Norm and linear map for patches in the order of [`patchify`].
+    pub(crate) fn channels_first(&self) -> (LayerNorm, Linear) {
+        let Grid { patch: [p1, p2], channels, .. } = self.grid;
+        let turn = |parameter: &Tensor| {
+            parameter.reshape([-1, p1, p2, channels]).permute([0, 3, 1, 2]).reshape(parameter.size())
+        };
+        let norm = self.norm_patch.map(turn);
+        (norm, Linear { weight: turn(&self.linear.weight), bias: self.linear.bias.as_ref().map(Tensor::shallow_clone) })
+    }
+
+    /// The same embedding with other tensors for its parameters.
+    pub(crate) fn map(&self, f: impl Fn(&Tensor) -> Tensor) -> Self {
+        PatchEmbedding {
+            norm_patch: self.norm_patch.map(&f),
+            linear: Linear { weight: f(&self.linear.weight), bias: self.linear.bias.as_ref().map(&f) },
+            norm_token: self.norm_token.map(&f),
+            class_token: f(&self.class_token),
+            positions: f(&self.positions),
+            grid: self.grid,
+            kept: None,
+        }
     }
 }

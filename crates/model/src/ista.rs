@@ -24,10 +24,10 @@
 //! gradient (tests/forms.rs); [`IstaForm::Auto`] takes the cheaper one.
 
 use serde::{Deserialize, Serialize};
-use tch::Tensor;
 use tch::nn::Path;
+use tch::{Kind, Tensor};
 
-use crate::layers::{uniform, without_autocast};
+use crate::layers::{LayerNorm, Linear, uniform, without_autocast};
 use crate::probe::{Probe, Site, show};
 
 /// How the step is computed. Not part of the mathematics: any form gives the same tokens.
@@ -68,6 +68,8 @@ impl Default for IstaConfig {
 pub struct Ista {
     /// The complete dictionary D, `[d, d]`; its columns are the atoms.
     pub dictionary: Tensor,
+    /// M and what is added to its product, once they are kept for inference.
+    pub(crate) kept: Option<Linear>,
     config: IstaConfig,
 }
 
@@ -76,7 +78,7 @@ impl Ista {
     pub fn new(path: &Path<'_>, config: &IstaConfig) -> Self {
         let d = config.d;
         let dictionary = path.var("weight", &[d, d], uniform((6.0 / d as f64).sqrt()));
-        Ista { dictionary, config: config.clone() }
+        Ista { dictionary, kept: None, config: config.clone() }
     }
 
     /// The sparse code after one step from `h`; there is no residual connection around it.
@@ -84,6 +86,11 @@ impl Ista {
     /// # Shapes
     /// `h`: `[B, n, d]` to `[B, n, d]`, non-negative.
     pub fn forward(&self, h: &Tensor, layer: usize, probe: &mut dyn Probe) -> Tensor {
+        if let Some(kept) = &self.kept {
+            let out = kept.forward(h).relu_();
+            show(probe, layer, Site::ZOut, &out);
+            return out;
+        }
         if probe.wants(layer, Site::IstaResidual) {
             probe.see(layer, Site::IstaResidual, &(h - h.linear(&self.dictionary, None::<&Tensor>)));
         }
@@ -119,8 +126,8 @@ impl Ista {
 
     /// `M = I + eta D^T (I - D)`, `[d, d]`, in the dictionary's kind.
     pub(crate) fn operator(&self) -> Tensor {
-        let identity = self.identity();
-        &identity + self.dictionary.tr().matmul(&(&identity - &self.dictionary)) * self.config.eta
+        let transposed = self.dictionary.tr();
+        (&transposed - transposed.matmul(&self.dictionary)) * self.config.eta + self.identity()
     }
 
     /// `- eta lambda` for every dimension, `[d]`.
@@ -132,6 +139,13 @@ impl Ista {
     /// The step size eta.
     pub(crate) fn eta(&self) -> f64 {
         self.config.eta
+    }
+
+    /// The step with M kept, for inputs whose scale and shift `norm` has left to it.
+    pub(crate) fn fold(&self, norm: Option<&LayerNorm>, kind: Kind) -> Self {
+        let step = Linear { weight: self.operator(), bias: Some(self.threshold()) };
+        let kept = Some(step.after(norm, kind));
+        Ista { dictionary: self.dictionary.shallow_clone(), kept, config: self.config.clone() }
     }
 
     fn identity(&self) -> Tensor {

@@ -52,13 +52,12 @@ pub(crate) fn uniform(bound: f64) -> Init {
     Init::Uniform { lo: -bound, up: bound }
 }
 
-/// Layer normalisation over the last dimension, with scale and shift.
+/// Layer normalisation over the last dimension.
 #[derive(Debug)]
 pub struct LayerNorm {
-    /// `[d]`.
-    pub weight: Tensor,
-    /// `[d]`.
-    pub bias: Tensor,
+    /// Scale and shift, `[d]` each; none where the next matrix has taken them in ([`fold`](crate::fold)).
+    pub affine: Option<(Tensor, Tensor)>,
+    d: i64,
     /// Added to the variance.
     pub eps: f64,
 }
@@ -66,17 +65,26 @@ pub struct LayerNorm {
 impl LayerNorm {
     /// A layer norm under `path`, parameters `weight` (ones) and `bias` (zeros). `eps` is added to the variance.
     pub fn new(path: &Path<'_>, d: i64, eps: f64) -> Self {
-        LayerNorm {
-            weight: path.var("weight", &[d], Init::Const(1.0)),
-            bias: path.var("bias", &[d], Init::Const(0.0)),
-            eps,
-        }
+        let weight = path.var("weight", &[d], Init::Const(1.0));
+        let bias = path.var("bias", &[d], Init::Const(0.0));
+        LayerNorm { affine: Some((weight, bias)), d, eps }
     }
 
     /// # Shapes
     /// `x`: `[..., d]`, unchanged.
     pub fn forward(&self, x: &Tensor) -> Tensor {
-        x.layer_norm(self.weight.size(), Some(&self.weight), Some(&self.bias), self.eps, true)
+        let (weight, bias) = self.affine.as_ref().map(|(w, b)| (w, b)).unzip();
+        x.layer_norm([self.d], weight, bias, self.eps, true)
+    }
+
+    /// The same normalisation with other tensors for scale and shift.
+    pub(crate) fn map(&self, f: impl Fn(&Tensor) -> Tensor) -> Self {
+        LayerNorm { affine: self.affine.as_ref().map(|(scale, shift)| (f(scale), f(shift))), ..self.bare() }
+    }
+
+    /// The same normalisation without scale and shift.
+    pub(crate) fn bare(&self) -> Self {
+        LayerNorm { affine: None, d: self.d, eps: self.eps }
     }
 }
 

@@ -11,6 +11,7 @@
 //! | `whole_layer` | the same layer as one operation with its own backward pass, for the CPU |
 //! | [`embed`] | patches, class token, positions and their interpolation |
 //! | [`crate_vision`] | the whole CRATE, its sizes |
+//! | [`fold`] | the whole CRATE with all that is constant in inference worked into its matrices |
 //! | [`vit`] | ViT as timm writes it, the comparator |
 //! | [`config`] | one config for either, presets by name |
 //! | [`count`] | parameters, operations and memory without building a model |
@@ -22,6 +23,7 @@ pub mod count;
 pub mod crate_vision;
 pub mod embed;
 mod error;
+pub mod fold;
 pub mod import;
 pub mod ista;
 pub mod layers;

@@ -80,8 +80,10 @@ impl Default for MssaConfig {
 pub struct Mssa {
     /// `U_[K]^T`, `[K p, d]`, head by head.
     pub u: Tensor,
-    output: Option<Linear>,
-    config: MssaConfig,
+    /// What a folded LayerNorm has left of its shift, `[K p]`.
+    pub(crate) shift: Option<Tensor>,
+    pub(crate) output: Option<Linear>,
+    pub(crate) config: MssaConfig,
 }
 
 impl Mssa {
@@ -91,7 +93,7 @@ impl Mssa {
         let qkv = Linear::new(&(path / "qkv"), config.d, inner, false, LinearInit::PyTorch);
         let free = config.output_map == OutputMap::Free && !(config.heads == 1 && inner == config.d);
         let output = free.then(|| Linear::new(&(path / "to_out" / "0"), inner, config.d, true, LinearInit::PyTorch));
-        Mssa { u: qkv.weight, output, config: config.clone() }
+        Mssa { u: qkv.weight, shift: None, output, config: config.clone() }
     }
 
     /// What the layer adds to the tokens.
@@ -102,7 +104,7 @@ impl Mssa {
     /// # Shapes
     /// `h`: `[B, n, d]` to `[B, n, d]`.
     pub fn forward(&self, h: &Tensor, layer: usize, probe: &mut dyn Probe) -> Tensor {
-        let projected = h.linear(&self.u, None::<&Tensor>); // b n (k p)
+        let projected = h.linear(&self.u, self.shift.as_ref()); // b n (k p)
         show(probe, layer, Site::Uz, &projected);
         let o = if probe.wants(layer, Site::Attention) {
             let w = self.heads(&projected);
@@ -121,15 +123,29 @@ impl Mssa {
         out
     }
 
-    /// What the layer adds to the first token alone: one query, all keys.
+    /// What the layer adds to the first token alone. With one query nothing but that is projected: with `q_k = U_k^T h_1`
+    ///
+    /// ```text
+    /// (U_k^T h_j) . q_k = h_j . (U_k q_k)          sum_j a_kj U_k^T h_j = U_k^T (sum_j a_kj h_j)
+    /// ```
+    ///
+    /// so that each token meets K vectors in the place of `K p`, twice. (A shift of the projection moves all scores of a query alike.)
     ///
     /// # Shapes
     /// `h`: `[B, n, d]` to `[B, 1, d]`.
     pub(crate) fn forward_first(&self, h: &Tensor) -> Tensor {
-        let w = self.heads(&h.linear(&self.u, None::<&Tensor>)); // b k n p
-        let query = w.narrow(2, 0, 1);
-        let attention = (query.matmul(&w.transpose(-2, -1)) * self.scale()).softmax(-1, None::<Kind>); // b k 1 n
-        self.output(&self.joined(&attention.matmul(&w)))
+        let MssaConfig { d, heads, head_dim, .. } = self.config;
+        let b = h.size()[0];
+        let u = self.u.view([heads, head_dim, d]); // k p d
+        let first = h.select(1, 0).expand([heads, b, d], false); // k b d
+        let shift = self.shift.as_ref().map(|shift| shift.view([heads, 1, head_dim]));
+        let shifted = |w: Tensor| shift.iter().fold(w, |w, shift| w + shift);
+        let query = shifted(first.bmm(&u.transpose(1, 2))); // k b p
+        let back = query.bmm(&u).transpose(0, 1); // b k d
+        let scores = back.bmm(&h.transpose(1, 2)) * self.scale(); // b k n
+        let mean = scores.softmax(-1, None::<Kind>).to_kind(h.kind()).bmm(h); // b k d
+        let o = shifted(mean.transpose(0, 1).bmm(&u.transpose(1, 2))); // k b p
+        self.output(&o.transpose(0, 1).reshape([b, 1, heads * head_dim]))
     }
 
     /// `[B, n, K p]` to `[B, K, n, p]`.

@@ -201,7 +201,7 @@ impl Vit {
     fn embed(&self, images: &Tensor) -> Result<Tensor> {
         let grid = self.config.grid().of_images(images)?;
         let d = self.config.d;
-        let weight = self.patch_weight.permute([0, 2, 3, 1]).reshape([d, grid.patch_dim()]);
+        let weight = self.patch_weight.reshape([d, grid.patch_dim()]);
         let tokens = patchify(images, &grid).linear(&weight, Some(&self.patch_bias));
         let class = self.class_token.expand([tokens.size()[0], 1, d], false).to_kind(tokens.kind());
         let positions = interpolate_positions(&self.positions, self.config.grid().shape(), grid.shape());

@@ -38,7 +38,8 @@ impl Parts<'_> {
     pub fn fit(&self, z: &Tensor) -> bool {
         let kind = computing_kind(z);
         let kinds = matches!(kind, Kind::Float | Kind::Double | Kind::BFloat16);
-        kinds && self.output.bias.is_some() && attention_fits(z) && self.ista.one_product(z)
+        let whole = self.norm1.affine.is_some() && self.norm2.affine.is_some() && self.output.bias.is_some();
+        kinds && whole && self.ista.kept.is_none() && attention_fits(z) && self.ista.one_product(z)
     }
 
     /// `Z^l` to `Z^{l+1}`.
@@ -49,32 +50,25 @@ impl Parts<'_> {
         let kind = computing_kind(z);
         let _plain = without_autocast(z.device());
         let Parts { norm1, mssa, output, norm2, ista } = *self;
-        let bias = output.bias.as_ref().expect("`fit` asks for one");
+        let asked = "`fit` asks for it";
+        let bias = output.bias.as_ref().expect(asked);
+        let (scale1, shift1) = norm1.affine.as_ref().expect(asked);
+        let (scale2, shift2) = norm2.affine.as_ref().expect(asked);
         let (heads, scale, eta) = (mssa.head_count(), mssa.scale(), ista.eta());
         let (out, saved) = tch::no_grad(|| {
             let z = z.to_kind(kind).contiguous();
             let (u, weight, m) = (mssa.u.to_kind(kind), output.weight.to_kind(kind), ista.operator().to_kind(kind));
-            let (h, mean1, rstd1) = normalise(norm1, &z);
+            let (h, mean1, rstd1) = normalise(scale1, shift1, norm1.eps, &z);
             let w = h.linear(&u, None::<&Tensor>);
             let (o, logarithms) = attention::subspace_attention(&w, heads, scale).expect("the projection fits");
             let half = o.linear(&weight, Some(&bias.to_kind(kind))).g_add_(&z);
-            let (h, mean2, rstd2) = normalise(norm2, &half);
+            let (h, mean2, rstd2) = normalise(scale2, shift2, norm2.eps, &half);
             let out = h.linear(&m, Some(&ista.threshold().to_kind(kind))).relu_();
             (out, [z, u, w, o, logarithms, weight, half, m, mean1, rstd1, mean2, rstd2])
         });
-        let inputs = [
-            z,
-            &norm1.weight,
-            &norm1.bias,
-            &mssa.u,
-            &output.weight,
-            bias,
-            &norm2.weight,
-            &norm2.bias,
-            &ista.dictionary,
-        ];
+        let inputs = [z, scale1, shift1, &mssa.u, &output.weight, bias, scale2, shift2, &ista.dictionary];
         let mut keep: Vec<&Tensor> = saved.iter().collect();
-        keep.extend([&out, &norm1.weight, &norm1.bias, &norm2.weight, &norm2.bias, &ista.dictionary]);
+        keep.extend([&out, scale1, shift1, scale2, shift2, &ista.dictionary]);
         let (eps1, eps2) = (norm1.eps, norm2.eps);
         let backward = move |saved: &[Tensor], grads: &[Option<Tensor>]| {
             let [
@@ -105,7 +99,7 @@ impl Parts<'_> {
             let by_weight = |grad: &Tensor, input: &Tensor| rows(grad).tr().matmul(&rows(input));
 
             let g = out.threshold_backward(&grad.to_kind(kind), 0.0);
-            let h = normalise_by(scale2, shift2, eps2, half).0;
+            let h = normalise(scale2, shift2, eps2, half).0;
             let by_m = by_weight(&g, &h).to_kind(d.kind());
             let n2 = layer_norm_backward(&g.matmul(m), half, mean2, rstd2, scale2, shift2)?;
             drop((g, h));
@@ -117,7 +111,7 @@ impl Parts<'_> {
             let by_w = attention::subspace_attention_backward(&by_o, w, o, logarithms, heads, scale)?;
             drop(by_o);
 
-            let h = normalise_by(scale1, shift1, eps1, z).0;
+            let h = normalise(scale1, shift1, eps1, z).0;
             let by_u = by_weight(&by_w, &h);
             drop(h);
             let mut n1 = layer_norm_backward(&by_w.matmul(u), z, mean1, rstd1, scale1, shift1)?;
@@ -130,11 +124,7 @@ impl Parts<'_> {
     }
 }
 
-fn normalise(norm: &LayerNorm, z: &Tensor) -> (Tensor, Tensor, Tensor) {
-    normalise_by(&norm.weight, &norm.bias, norm.eps, z)
-}
-
 /// The normalised rows, and the mean and the inverse deviation of each.
-fn normalise_by(scale: &Tensor, shift: &Tensor, eps: f64, z: &Tensor) -> (Tensor, Tensor, Tensor) {
+fn normalise(scale: &Tensor, shift: &Tensor, eps: f64, z: &Tensor) -> (Tensor, Tensor, Tensor) {
     z.native_layer_norm(scale.size(), Some(scale), Some(shift), eps)
 }

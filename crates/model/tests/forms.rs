@@ -4,6 +4,7 @@
 mod common;
 
 use common::*;
+use serde_json::json;
 use tch::{Device, Kind, Tensor, nn};
 use torch_extras::autocast::Autocast;
 use whitebox_model::ista::IstaForm;
@@ -127,5 +128,69 @@ fn bfloat16_stays_near_float32() {
             (found.0, expected.0)
         };
         assert_close(&logits, &expected, 0.02, "logits");
+    }
+}
+
+/// Every choice of a layer, either pooling, either kind; also at another resolution.
+#[test]
+fn a_folded_model_gives_the_same_logits() {
+    let choices = [
+        json!({}),
+        json!({"pool": "mean"}),
+        json!({"residual_base": "normalised"}),
+        json!({"residual_base": "plain"}),
+        json!({"output_map": "tied", "gamma": 0.7, "scaling": "none"}),
+        json!({"heads": 1, "pool": "mean"}),
+    ];
+    for choice in choices {
+        let mut fields = serde_json::to_value(config(IstaForm::Auto)).unwrap();
+        fields.as_object_mut().unwrap().extend(choice.as_object().unwrap().clone());
+        let config: ModelConfig = serde_json::from_value(fields).unwrap();
+        let _drawing = seeded(5);
+        let store = nn::VarStore::new(Device::Cpu);
+        let model = config.build(&store.root()).unwrap();
+        // LayerNorm's scales and shifts are drawn as ones and zeros, which would hide a forgotten one.
+        tch::no_grad(|| store.trainable_variables().iter_mut().for_each(|v| drop(v.g_add_(&(v.randn_like() * 0.2)))));
+        for size in [[16, 24], [24, 40]] {
+            let images = Tensor::randn([3, 2, size[0], size[1]], (Kind::Float, Device::Cpu));
+            let expected = tch::no_grad(|| model.forward(&images, &mut NoProbe)).unwrap();
+            for (kind, tolerance) in [(Kind::Float, 1e-5), (Kind::BFloat16, 5e-2)] {
+                let found = model.fold(kind).unwrap().forward(&images, &mut NoProbe).unwrap();
+                assert!(!found.requires_grad() && found.kind() == kind);
+                assert_close(&found, &expected, tolerance, &format!("{choice}, {kind:?}"));
+            }
+        }
+    }
+}
+
+/// The last layer for the class token alone against all tokens of it, which a probe has computed.
+#[test]
+fn the_class_token_alone_is_that_of_the_whole_layer() {
+    for base in ["raw", "normalised", "plain"] {
+        let mut fields = serde_json::to_value(config(IstaForm::Auto)).unwrap();
+        fields["residual_base"] = json!(base);
+        let config: ModelConfig = serde_json::from_value(fields).unwrap();
+        for (a, b) in run(&config, &[]).iter().zip(&run(&config, &[Site::ZHalf])) {
+            assert_close(a, b, 1e-12, base);
+        }
+    }
+}
+
+/// A probe that wants the tokens alone leaves the layer whole, and sees the same ones.
+#[test]
+fn the_whole_layer_shows_its_tokens() {
+    let config = config(IstaForm::Auto);
+    let _drawing = seeded(2);
+    let store = nn::VarStore::new(Device::Cpu);
+    let model = config.build(&store.root()).unwrap();
+    let images = Tensor::randn([3, 2, 16, 24], (Kind::Float, Device::Cpu));
+    let record = |sites: &[Site]| {
+        let mut recorder = Recorder::new(sites);
+        let _ = model.forward(&images, &mut recorder).unwrap();
+        recorder
+    };
+    let (whole, parts) = (record(&[Site::ZOut]), record(&[Site::ZOut, Site::ZHalf]));
+    for layer in 0..2 {
+        assert_close(whole.get(layer, Site::ZOut).unwrap(), parts.get(layer, Site::ZOut).unwrap(), 1e-6, "tokens");
     }
 }

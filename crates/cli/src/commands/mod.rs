@@ -6,4 +6,5 @@ pub mod dry_run;
 pub mod eval;
 pub mod predict;
 pub mod recipes;
+pub mod throughput;
 pub mod train;
