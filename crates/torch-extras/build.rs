@@ -17,7 +17,7 @@ fn build() -> Result<(), String> {
     let include = libtorch.join("include");
     cc::Build::new()
         .cpp(true)
-        .files(["shim", "function", "attention", "kernels"].map(|name| format!("src/cpp/{name}.cpp")))
+        .files(["shim", "function", "attention", "rows", "kernels"].map(|name| format!("src/cpp/{name}.cpp")))
         // The kernels' loops are worth it in every profile; the three flags let the compiler vectorise what has no other meaning for it.
         .opt_level(3)
         .flags(["-fopenmp-simd", "-fno-math-errno", "-fno-trapping-math"])

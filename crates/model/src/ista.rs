@@ -127,7 +127,8 @@ impl Ista {
     /// `M = I + eta D^T (I - D)`, `[d, d]`, in the dictionary's kind.
     pub(crate) fn operator(&self) -> Tensor {
         let transposed = self.dictionary.tr();
-        (&transposed - transposed.matmul(&self.dictionary)) * self.config.eta + self.identity()
+        // The product first: the sum then has its layout and not the transposed one.
+        (transposed.matmul(&self.dictionary) - transposed) * -self.config.eta + self.identity()
     }
 
     /// `- eta lambda` for every dimension, `[d]`.

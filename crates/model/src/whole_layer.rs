@@ -17,7 +17,7 @@
 //! Values and gradients are held against the layer op by op in tests/forms.rs.
 
 use tch::{Kind, Tensor};
-use torch_extras::layer_norm::layer_norm_backward;
+use torch_extras::rows::{Back, Map, Norm};
 use torch_extras::{attention, function};
 
 use crate::ista::{Ista, dictionary_gradient};
@@ -33,13 +33,17 @@ pub(crate) struct Parts<'a> {
     pub ista: &'a Ista,
 }
 
+/// The tensors that the backward pass is given, in the order in which they are kept.
+const KEPT: usize = 18;
+
 impl Parts<'_> {
     /// Whether this is the way to compute the layer for tokens `z`.
     pub fn fit(&self, z: &Tensor) -> bool {
-        let kind = computing_kind(z);
-        let kinds = matches!(kind, Kind::Float | Kind::Double | Kind::BFloat16);
-        let whole = self.norm1.affine.is_some() && self.norm2.affine.is_some() && self.output.bias.is_some();
-        kinds && whole && self.ista.kept.is_none() && attention_fits(z) && self.ista.one_product(z)
+        let kinds = matches!(computing_kind(z), Kind::Float | Kind::Double | Kind::BFloat16);
+        kinds
+            && self.output.bias.is_some()
+            && attention_fits(z)
+            && (self.ista.kept.is_some() || self.ista.one_product(z))
     }
 
     /// `Z^l` to `Z^{l+1}`.
@@ -49,82 +53,97 @@ impl Parts<'_> {
     pub fn forward(&self, z: &Tensor) -> Tensor {
         let kind = computing_kind(z);
         let _plain = without_autocast(z.device());
+        // Sums over bf16 rows, and what is added to them, are float32.
+        let number = if kind == Kind::BFloat16 { Kind::Float } else { kind };
         let Parts { norm1, mssa, output, norm2, ista } = *self;
-        let asked = "`fit` asks for it";
-        let bias = output.bias.as_ref().expect(asked);
-        let (scale1, shift1) = norm1.affine.as_ref().expect(asked);
-        let (scale2, shift2) = norm2.affine.as_ref().expect(asked);
         let (heads, scale, eta) = (mssa.head_count(), mssa.scale(), ista.eta());
-        let (out, saved) = tch::no_grad(|| {
-            let z = z.to_kind(kind).contiguous();
-            let (u, weight, m) = (mssa.u.to_kind(kind), output.weight.to_kind(kind), ista.operator().to_kind(kind));
-            let (h, mean1, rstd1) = normalise(scale1, shift1, norm1.eps, &z);
-            let w = h.linear(&u, None::<&Tensor>);
-            let (o, logarithms) = attention::subspace_attention(&w, heads, scale).expect("the projection fits");
-            let half = o.linear(&weight, Some(&bias.to_kind(kind))).g_add_(&z);
-            let (h, mean2, rstd2) = normalise(scale2, shift2, norm2.eps, &half);
-            let out = h.linear(&m, Some(&ista.threshold().to_kind(kind))).relu_();
-            (out, [z, u, w, o, logarithms, weight, half, m, mean1, rstd1, mean2, rstd2])
-        });
-        let inputs = [z, scale1, shift1, &mssa.u, &output.weight, bias, scale2, shift2, &ista.dictionary];
-        let mut keep: Vec<&Tensor> = saved.iter().collect();
-        keep.extend([&out, scale1, shift1, scale2, shift2, &ista.dictionary]);
-        let (eps1, eps2) = (norm1.eps, norm2.eps);
-        let backward = move |saved: &[Tensor], grads: &[Option<Tensor>]| {
-            let [
-                z,
-                u,
-                w,
-                o,
-                logarithms,
-                weight,
-                half,
-                m,
-                mean1,
-                rstd1,
-                mean2,
-                rstd2,
-                out,
-                scale1,
-                shift1,
-                scale2,
-                shift2,
-                d,
-            ] = saved
-            else {
-                return Err("eighteen tensors were saved".into());
-            };
-            let Some(grad) = &grads[0] else { return Ok((0..9).map(|_| None).collect()) };
-            let rows = |t: &Tensor| t.view([-1, *t.size().last().unwrap_or(&1)]);
-            let by_weight = |grad: &Tensor, input: &Tensor| rows(grad).tr().matmul(&rows(input));
-
-            let g = out.threshold_backward(&grad.to_kind(kind), 0.0);
-            let h = normalise(scale2, shift2, eps2, half).0;
-            let by_m = by_weight(&g, &h).to_kind(d.kind());
-            let n2 = layer_norm_backward(&g.matmul(m), half, mean2, rstd2, scale2, shift2)?;
-            drop((g, h));
-            let by_half = n2.input;
-
-            let by_output = by_weight(&by_half, o);
-            let by_bias = rows(&by_half).sum_dim_intlist([0i64].as_slice(), false, None::<Kind>);
-            let by_o = by_half.matmul(weight);
-            let by_w = attention::subspace_attention_backward(&by_o, w, o, logarithms, heads, scale)?;
-            drop(by_o);
-
-            let h = normalise(scale1, shift1, eps1, z).0;
-            let by_u = by_weight(&by_w, &h);
-            drop(h);
-            let mut n1 = layer_norm_backward(&by_w.matmul(u), z, mean1, rstd1, scale1, shift1)?;
-            let by_z = n1.input.g_add_(&by_half);
-            let by_d = dictionary_gradient(d, &by_m, eta);
-            Ok([by_z, n1.weight, n1.bias, by_u, by_output, by_bias, n2.weight, n2.bias, by_d].map(Some).into())
+        let (out, kept) = tch::no_grad(|| self.compute(z, kind, number));
+        let (Some(kept), Some((scale1, shift1)), Some((scale2, shift2)), Some(bias)) =
+            (kept, &norm1.affine, &norm2.affine, &output.bias)
+        else {
+            return out;
         };
-        function::attach("CRATE layer", &[&out], &inputs, &keep, backward).expect("all tensors are defined");
+        let inputs = [z, scale1, shift1, &mssa.u, &output.weight, bias, scale2, shift2, &ista.dictionary];
+        let kept = kept.each_ref();
+        function::attach("CRATE layer", &[&out], &inputs, &kept, backward(kind, heads, scale, eta))
+            .expect("all tensors are defined");
         out
+    }
+
+    /// The result, and what the backward pass wants of it; nothing for a folded layer, which has none.
+    fn compute(&self, z: &Tensor, kind: Kind, number: Kind) -> (Tensor, Option<[Tensor; KEPT]>) {
+        let Parts { norm1, mssa, output, norm2, ista } = *self;
+        let fits = "`fit` has looked at the shapes";
+        let to_number = |t: &Tensor| t.to_kind(number);
+        let (step, threshold) = match &ista.kept {
+            Some(kept) => (kept.weight.to_kind(kind), kept.bias.as_ref().map(to_number)),
+            None => (ista.operator().to_kind(kind), Some(to_number(&ista.threshold()))),
+        };
+        let (x, u, weight) = (z.to_kind(kind).contiguous(), mssa.u.to_kind(kind), output.weight.to_kind(kind));
+        let [shift, bias] = [&mssa.shift, &output.bias].map(|t| t.as_ref().map(to_number));
+        let affine = [norm1, norm2].map(|norm| norm.map(to_number).affine);
+        let norm = |i: usize, eps| Some(Norm { affine: affine[i].as_ref().map(|(s, t)| (s, t)), eps });
+
+        let project = Map { norm: norm(0, norm1.eps), bias: shift.as_ref(), ..Map::new(&u) };
+        let (w, statistics1) = project.forward(&x).expect(fits);
+        let (o, logarithms) =
+            attention::subspace_attention(&w, mssa.head_count(), mssa.scale()).expect("the projection fits");
+        let add = Map { bias: bias.as_ref(), residual: Some(&x), ..Map::new(&weight) };
+        let half = add.forward(&o).expect(fits).0;
+        let sparsify = Map { norm: norm(1, norm2.eps), bias: threshold.as_ref(), relu: true, ..Map::new(&step) };
+        let (out, statistics2) = sparsify.forward(&half).expect(fits);
+
+        let [Some((scale1, shift1)), Some((scale2, shift2))] = affine else { return (out, None) };
+        let (Some(s1), Some(s2), None) = (statistics1, statistics2, &ista.kept) else { return (out, None) };
+        let (last, d) = (out.shallow_clone(), ista.dictionary.shallow_clone());
+        let kept = [
+            x, u, w, o, logarithms, weight, half, step, last, s1.mean, s1.rstd, s2.mean, s2.rstd, scale1, shift1,
+            scale2, shift2, d,
+        ];
+        (out, Some(kept))
     }
 }
 
-/// The normalised rows, and the mean and the inverse deviation of each.
-fn normalise(scale: &Tensor, shift: &Tensor, eps: f64, z: &Tensor) -> (Tensor, Tensor, Tensor) {
-    z.native_layer_norm(scale.size(), Some(scale), Some(shift), eps)
+/// The way back, as the module's head writes it.
+fn backward(
+    kind: Kind,
+    heads: i64,
+    scale: f64,
+    eta: f64,
+) -> impl Fn(&[Tensor], &[Option<Tensor>]) -> function::Gradients + Send + 'static {
+    move |kept, grads| {
+        let kept: &[Tensor; KEPT] = kept.try_into()?;
+        let [x, u, w, o, logarithms, weight, half, step, out, mean1, rstd1, mean2, rstd2, ..] = kept;
+        let [.., scale1, shift1, scale2, shift2, dictionary] = kept;
+        let Some(grad) = &grads[0] else { return Ok((0..9).map(|_| None).collect()) };
+        let rows = |t: &Tensor| t.view([-1, *t.size().last().unwrap_or(&1)]);
+        let by_weight = |grad: &Tensor, input: &Tensor| rows(grad).tr().matmul(&rows(input));
+
+        let through_ista = Back {
+            out: Some(out),
+            weight: step,
+            x: half,
+            statistics: (mean2, rstd2),
+            affine: (scale2, shift2),
+            add: None,
+        };
+        let lower = through_ista.backward(&grad.to_kind(kind).contiguous())?;
+        let g = lower.g.ok_or("the layer ends in a ReLU")?;
+        let by_dictionary = dictionary_gradient(dictionary, &by_weight(&g, &lower.h).to_kind(dictionary.kind()), eta);
+        drop(g);
+        let by_half = lower.x;
+
+        let by_output = by_weight(&by_half, o);
+        let by_o = Map { transposed: true, ..Map::new(weight) }.forward(&by_half)?.0;
+        let by_w = attention::subspace_attention_backward(&by_o, w, o, logarithms, heads, scale)?;
+        drop(by_o);
+
+        let through_projection =
+            Back { out: None, weight: u, x, statistics: (mean1, rstd1), affine: (scale1, shift1), add: Some(&by_half) };
+        let upper = through_projection.backward(&by_w)?;
+        let by_u = by_weight(&by_w, &upper.h);
+        let found =
+            [upper.x, upper.scale, upper.shift, by_u, by_output, lower.sum, lower.scale, lower.shift, by_dictionary];
+        Ok(found.map(Some).into())
+    }
 }

@@ -49,16 +49,32 @@ unsafe extern "C" {
     pub(crate) fn te_clip_by_norm(count: usize, list: List, norm: *const C_tensor, max: f64) -> *mut c_char;
     pub(crate) fn te_scale(count: usize, list: List, factor: f64) -> *mut c_char;
     pub(crate) fn te_clear_grads(count: usize, list: List) -> *mut c_char;
-    pub(crate) fn te_layer_norm_backward(
+    pub(crate) fn te_rows_forward(
+        x: *const C_tensor,
+        normalise: bool,
+        scale: *const C_tensor,
+        shift: *const C_tensor,
+        eps: f64,
+        weight: *const C_tensor,
+        transposed: bool,
+        bias: *const C_tensor,
+        residual: *const C_tensor,
+        relu: bool,
+        out: *mut *mut C_tensor,
+        mean: *mut *mut C_tensor,
+        rstd: *mut *mut C_tensor,
+    ) -> *mut c_char;
+    pub(crate) fn te_rows_backward(
         grad: *const C_tensor,
-        input: *const C_tensor,
+        out: *const C_tensor,
+        weight: *const C_tensor,
+        x: *const C_tensor,
         mean: *const C_tensor,
         rstd: *const C_tensor,
-        weight: *const C_tensor,
-        bias: *const C_tensor,
-        by_input: *mut *mut C_tensor,
-        by_weight: *mut *mut C_tensor,
-        by_bias: *mut *mut C_tensor,
+        scale: *const C_tensor,
+        shift: *const C_tensor,
+        add: *const C_tensor,
+        found: *mut *mut C_tensor,
     ) -> *mut c_char;
     pub(crate) fn te_rng_get(device: i32, state: *mut *mut C_tensor) -> *mut c_char;
     pub(crate) fn te_rng_set(device: i32, state: *const C_tensor) -> *mut c_char;

@@ -12,8 +12,9 @@ mod error;
 mod ffi;
 pub mod function;
 pub mod fused;
-pub mod layer_norm;
+pub mod heap;
 pub mod pth;
 pub mod rng;
+pub mod rows;
 
 pub use error::{Error, Result};

@@ -10,54 +10,17 @@
 // In float32 and float64 each head makes its products by BLAS, straight from the strided layout. In bf16 several heads are packed side by side
 // and multiplied by libtorch's batched product (oneDNN), which alone is fast in that format; sums and exponentials are float32.
 
+#include "blas.h"
 #include "border.h"
-
-#include <ATen/Parallel.h>
-#include <ATen/core/LegacyTypeDispatch.h>
-#include <ATen/ops/bmm.h>
-#include <ATen/ops/empty.h>
-#include <ATen/ops/empty_like.h>
-#include <c10/core/DispatchKeySet.h>
-#include <c10/core/impl/LocalDispatchKeySet.h>
-#include <cmath>
-
 #include "kernels.h"
 
-// libtorch_cpu exports its BLAS.
-extern "C" void sgemm_(const char *, const char *, const int *, const int *, const int *, const float *, const float *, const int *,
-                       const float *, const int *, const float *, float *, const int *);
-extern "C" void dgemm_(const char *, const char *, const int *, const int *, const int *, const double *, const double *, const int *,
-                       const double *, const int *, const double *, double *, const int *);
+#include <ATen/ops/bmm.h>
+#include <ATen/ops/empty_like.h>
 
 namespace {
 
-inline void blas(const char *ta, const char *tb, int m, int n, int k, const float *a, int lda, const float *b, int ldb, float beta, float *c,
-                 int ldc) {
-  const float one = 1;
-  sgemm_(ta, tb, &m, &n, &k, &one, a, &lda, b, &ldb, &beta, c, &ldc);
-}
-
-inline void blas(const char *ta, const char *tb, int m, int n, int k, const double *a, int lda, const double *b, int ldb, double beta,
-                 double *c, int ldc) {
-  const double one = 1;
-  dgemm_(ta, tb, &m, &n, &k, &one, a, &lda, b, &ldb, &beta, c, &ldc);
-}
-
-// Row-major products; BLAS counts by columns, so the factors change places.
-// c [m, n] = a [m, k] b [n, k]^T
-template <typename T> void times_transposed(int m, int n, int k, const T *a, int lda, const T *b, int ldb, T *c, int ldc) {
-  blas("T", "N", n, m, k, b, ldb, a, lda, T(0), c, ldc);
-}
-
-// c [m, n] = a [m, k] b [k, n] + beta c
-template <typename T> void times(int m, int n, int k, const T *a, int lda, const T *b, int ldb, T beta, T *c, int ldc) {
-  blas("N", "N", n, m, k, b, ldb, a, lda, beta, c, ldc);
-}
-
-// c [m, n] = a [k, m]^T b [k, n]
-template <typename T> void transposed_times(int m, int n, int k, const T *a, int lda, const T *b, int ldb, T *c, int ldc) {
-  blas("N", "T", n, m, k, b, ldb, a, lda, T(0), c, ldc);
-}
+using kernels::Half;
+using kernels::Number;
 
 struct Shape {
   int64_t batch, n, heads, p;
@@ -81,10 +44,10 @@ void check_like(const at::Tensor &t, const at::Tensor &w, const char *name) {
 template <typename T> void forward_item(const Shape &s, int64_t item, T scale, const T *w, T *o, T *lse, T *scores, T *inverse) {
   const int n = s.n, p = s.p, row = s.row();
   w += s.offset(item), o += s.offset(item), lse += item * n;
-  times_transposed(n, n, p, w, row, w, row, scores, n);
+  blas::times_transposed(n, n, p, w, row, w, row, scores, n);
   for (int i = 0; i < n; i++) lse[i] = kernels::exp_row(scores + int64_t(i) * n, n, scale, inverse[i]);
-  times(n, p, n, scores, n, w, row, T(0), o, row);
-  for (int i = 0; i < n; i++, o += row) kernels::scaled_copy(o, o, p, inverse[i]);
+  blas::times(n, p, n, scores, n, w, row, T(0), o, row);
+  for (int i = 0; i < n; i++, o += row) kernels::scale_row(o, o, p, inverse[i]);
 }
 
 template <typename T>
@@ -92,27 +55,16 @@ void backward_item(const Shape &s, int64_t item, T scale, const T *g, const T *w
   const int n = s.n, p = s.p, row = s.row();
   const int64_t at = s.offset(item), map = s.n * s.n;
   g += at, w += at, o += at, dw += at, lse += item * n;
-  T *a = scores, *q = scores + map;
-  times_transposed(n, n, p, w, row, w, row, a, n);
-  times_transposed(n, n, p, g, row, w, row, q, n);
+  T *q = scores, *a = scores + map; // scores become q, gradients by the map become a
+  blas::times_transposed(n, n, p, w, row, w, row, q, n);
+  blas::times_transposed(n, n, p, g, row, w, row, a, n);
   for (int i = 0; i < n; i++) {
     const T delta = kernels::dot(g + int64_t(i) * row, o + int64_t(i) * row, p);
-    kernels::attention_row_gradient(a + int64_t(i) * n, q + int64_t(i) * n, n, scale, lse[i], delta);
+    kernels::attention_gradient_row(q + int64_t(i) * n, a + int64_t(i) * n, n, scale, lse[i], delta);
   }
-  kernels::add_transpose(q, n, n);
-  transposed_times(n, p, n, a, n, g, row, dw, row);
-  times(n, p, n, q, n, w, row, T(1), dw, row);
-}
-
-// Runs `work(first, last, scratch)` over blocks of `block` items, each thread with a scratch of its own.
-template <typename Work> void over_items(int64_t items, int64_t block, const at::TensorOptions &options, int64_t scratch, Work &&work) {
-  const int64_t blocks = (items + block - 1) / block;
-  at::parallel_for(0, blocks, 1, [&](int64_t begin, int64_t end) {
-    c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
-    at::AutoDispatchBelowADInplaceOrView no_autograd;
-    auto memory = at::empty({scratch}, options);
-    for (int64_t b = begin; b < end; b++) work(b * block, std::min(items, (b + 1) * block), memory);
-  });
+  kernels::add_transpose(q, n);
+  blas::transposed_times(n, p, n, a, n, g, row, dw, row);
+  blas::times(n, p, n, q, n, w, row, T(1), dw, row);
 }
 
 // Heads that one thread takes at a time in bf16: enough to be worth a call, few enough to stay in its cache.
@@ -123,11 +75,9 @@ int64_t heads_a_block(const Shape &s) {
   return std::max<int64_t>(1, std::min({fit, share, int64_t(4096)}));
 }
 
-using Half = at::BFloat16;
-
 void forward_bf16(const Shape &s, float scale, const Half *w, Half *o, float *lse, const at::TensorOptions &options) {
   const int64_t n = s.n, p = s.p, row = s.row(), block = heads_a_block(s);
-  over_items(s.items(), block, options, block * n * p, [&](int64_t first, int64_t last, at::Tensor &memory) {
+  over_blocks(s.items(), block, options, block * n * p, [&](int64_t first, int64_t last, at::Tensor &memory) {
     const int64_t count = last - first;
     auto packed = memory.narrow(0, 0, count * n * p).view({count, n, p});
     Half *pack = packed.data_ptr<Half>();
@@ -142,7 +92,7 @@ void forward_bf16(const Shape &s, float scale, const Half *w, Half *o, float *ls
     for (int64_t item = first; item < last; item++)
       for (int64_t i = 0; i < n; i++) {
         const int64_t r = (item - first) * n + i;
-        kernels::scaled_copy(o + s.offset(item) + i * row, from + r * p, p, inverse[r]);
+        kernels::scale_row(o + s.offset(item) + i * row, from + r * p, p, inverse[r]);
       }
   });
 }
@@ -150,7 +100,7 @@ void forward_bf16(const Shape &s, float scale, const Half *w, Half *o, float *ls
 void backward_bf16(const Shape &s, float scale, const Half *g, const Half *w, const Half *o, const float *lse, Half *dw,
                    const at::TensorOptions &options) {
   const int64_t n = s.n, p = s.p, row = s.row(), block = heads_a_block(s);
-  over_items(s.items(), block, options, block * 2 * n * p, [&](int64_t first, int64_t last, at::Tensor &memory) {
+  over_blocks(s.items(), block, options, block * 2 * n * p, [&](int64_t first, int64_t last, at::Tensor &memory) {
     const int64_t count = last - first;
     auto packed = memory.narrow(0, 0, count * 2 * n * p).view({count, 2 * n, p}); // [w; g] of each head
     Half *pack = packed.data_ptr<Half>();
@@ -167,8 +117,8 @@ void backward_bf16(const Shape &s, float scale, const Half *g, const Half *w, co
     for (int64_t k = 0; k < count; k++) {
       Half *upper = b + k * 2 * n * n, *lower = upper + n * n;
       for (int64_t i = 0; i < n; i++)
-        kernels::attention_row_gradient(upper + i * n, lower + i * n, n, scale, lse[(first + k) * n + i], delta[k * n + i]);
-      kernels::add_transpose(upper, n, n); // [Q + Q^T; A]
+        kernels::attention_gradient_row(upper + i * n, lower + i * n, n, scale, lse[(first + k) * n + i], delta[k * n + i]);
+      kernels::add_transpose(upper, n); // [Q + Q^T; A]
     }
     auto out = at::bmm(both.transpose(1, 2), packed);
     const Half *from = out.data_ptr<Half>();
@@ -181,7 +131,7 @@ void backward_bf16(const Shape &s, float scale, const Half *g, const Half *w, co
 template <typename T> void forward_blas(const Shape &s, T scale, const at::Tensor &w, at::Tensor &o, at::Tensor &lse) {
   const T *pw = w.data_ptr<T>();
   T *po = o.data_ptr<T>(), *pl = lse.data_ptr<T>();
-  over_items(s.items(), 1, w.options(), s.n * s.n + s.n, [&](int64_t item, int64_t, at::Tensor &memory) {
+  over_blocks(s.items(), 1, w.options(), s.n * s.n + s.n, [&](int64_t item, int64_t, at::Tensor &memory) {
     T *scores = memory.data_ptr<T>();
     forward_item(s, item, scale, pw, po, pl, scores, scores + s.n * s.n);
   });
@@ -192,7 +142,7 @@ void backward_blas(const Shape &s, T scale, const at::Tensor &g, const at::Tenso
                    at::Tensor &dw) {
   const T *pg = g.data_ptr<T>(), *pw = w.data_ptr<T>(), *po = o.data_ptr<T>(), *pl = lse.data_ptr<T>();
   T *pd = dw.data_ptr<T>();
-  over_items(s.items(), 1, w.options(), 2 * s.n * s.n, [&](int64_t item, int64_t, at::Tensor &memory) {
+  over_blocks(s.items(), 1, w.options(), 2 * s.n * s.n, [&](int64_t item, int64_t, at::Tensor &memory) {
     backward_item(s, item, scale, pg, pw, po, pl, pd, memory.data_ptr<T>());
   });
 }

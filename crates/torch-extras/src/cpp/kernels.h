@@ -1,4 +1,6 @@
-// Loops over rows that the attention needs, compiled for three generations of x86 and chosen when the program starts.
+// Loops over rows, compiled for three generations of x86 and chosen when the program starts.
+//
+// Every loop exists for three kinds of stored numbers S: float, double, and bf16, which is computed in float. `Number<S>` is what S is computed in.
 #pragma once
 
 #include <c10/util/BFloat16.h>
@@ -6,29 +8,38 @@
 
 namespace kernels {
 
-// Row of scores x to exp(scale (x - max)); returns scale max + log(sum) and hands out the inverse of the sum.
-float exp_row(float *row, int64_t n, float scale, float &inverse);
-double exp_row(double *row, int64_t n, double scale, double &inverse);
-float exp_row(c10::BFloat16 *row, int64_t n, float scale, float &inverse);
+using Half = c10::BFloat16;
 
-float dot(const float *a, const float *b, int64_t n);
-double dot(const double *a, const double *b, int64_t n);
-float dot(const c10::BFloat16 *a, const c10::BFloat16 *b, int64_t n);
+template <typename S> struct NumberOf { using type = S; };
+template <> struct NumberOf<Half> { using type = float; };
+template <typename S> using Number = typename NumberOf<S>::type;
 
-// From scores s and the gradient c by the attention map: a = exp(scale s - lse) and q = scale a (c - delta).
-// float: a in the place of s, q in the place of c. bf16: q in the place of s, a in the place of c.
-void attention_row_gradient(float *s, float *c, int64_t n, float scale, float lse, float delta);
-void attention_row_gradient(double *s, double *c, int64_t n, double scale, double lse, double delta);
-void attention_row_gradient(c10::BFloat16 *s, c10::BFloat16 *c, int64_t n, float scale, float lse, float delta);
+#define WHITEBOX_KERNELS(S, N)                                                                                                           \
+  /* Scores x to exp(scale (x - max)); returns scale max + log(sum) and hands out the inverse of the sum. */                             \
+  N exp_row(S *row, int64_t n, N scale, N &inverse);                                                                                     \
+  N dot(const S *a, const S *b, int64_t n);                                                                                              \
+  /* From scores s and the gradient c by the attention map: q = scale a (c - delta) in the place of s, a = exp(scale s - lse) in that of c. */ \
+  void attention_gradient_row(S *s, S *c, int64_t n, N scale, N lse, N delta);                                                           \
+  /* q + q^T of an n x n matrix, in place. */                                                                                            \
+  void add_transpose(S *q, int64_t n);                                                                                                   \
+  /* to = factor from; the two may be one. */                                                                                            \
+  void scale_row(S *to, const S *from, int64_t n, N factor);                                                                             \
+  /* y = (x - mean) / deviation scale + shift; scale and shift may be null together. */                                                  \
+  void norm_row(S *y, const S *x, int64_t n, N eps, const N *scale, const N *shift, N &mean, N &rstd);                                   \
+  /* The same with mean and 1 / deviation known. */                                                                                      \
+  void renorm_row(S *y, const S *x, int64_t n, const N *scale, const N *shift, N mean, N rstd);                                          \
+  /* dx from the gradient dy, plus `add` where that is not null; adds to the gradients of scale and shift and to the sum of dx. */       \
+  void norm_gradient_row(S *dx, const S *dy, const S *x, const S *add, int64_t n, const N *scale, N mean, N rstd, N *by_scale,           \
+                         N *by_shift, N *sum);                                                                                           \
+  /* y + bias + residual, negative numbers to zero where `relu`; bias and residual may be null. */                                       \
+  void finish_row(S *y, const N *bias, const S *residual, int64_t n, bool relu);                                                         \
+  /* g where out > 0, otherwise 0. */                                                                                                    \
+  void mask_row(S *to, const S *g, const S *out, int64_t n);
 
-// q <- q + q^T of an n x n matrix whose rows are `ld` apart.
-void add_transpose(float *q, int64_t n, int64_t ld);
-void add_transpose(double *q, int64_t n, int64_t ld);
-void add_transpose(c10::BFloat16 *q, int64_t n, int64_t ld);
+WHITEBOX_KERNELS(float, float)
+WHITEBOX_KERNELS(double, double)
+WHITEBOX_KERNELS(Half, float)
 
-// to = factor from; the two may be one.
-void scaled_copy(float *to, const float *from, int64_t n, float factor);
-void scaled_copy(double *to, const double *from, int64_t n, double factor);
-void scaled_copy(c10::BFloat16 *to, const c10::BFloat16 *from, int64_t n, float factor);
+#undef WHITEBOX_KERNELS
 
 } // namespace kernels

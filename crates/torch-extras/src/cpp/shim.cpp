@@ -12,7 +12,6 @@
 #include <ATen/ops/_fused_adamw.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/linalg_vector_norm.h>
-#include <ATen/ops/native_layer_norm_backward.h>
 #include <ATen/ops/stack.h>
 #include <c10/core/CachingDeviceAllocator.h>
 #include <cstdint>
@@ -138,18 +137,6 @@ char *te_scale(size_t count, List list, double factor) {
 char *te_clear_grads(size_t count, List list) {
   return guarded([&] {
     for (const auto &tensor : borrow(list, count)) tensor.mutable_grad().reset();
-  });
-}
-
-char *te_layer_norm_backward(const at::Tensor *grad, const at::Tensor *input, const at::Tensor *mean, const at::Tensor *rstd,
-                             const at::Tensor *weight, const at::Tensor *bias, at::Tensor **by_input, at::Tensor **by_weight,
-                             at::Tensor **by_bias) {
-  return guarded([&] {
-    auto [x, w, b] =
-        at::native_layer_norm_backward(*grad, *input, weight->sizes(), *mean, *rstd, *weight, *bias, {true, true, true});
-    *by_input = new at::Tensor(std::move(x));
-    *by_weight = new at::Tensor(std::move(w));
-    *by_bias = new at::Tensor(std::move(b));
   });
 }
 

@@ -1,0 +1,291 @@
+//! Linear maps of rows on the CPU together with what stands before and behind them; `cpp/rows.cpp` says why they are computed in blocks.
+//!
+//! ```text
+//! forward     y = act(norm(x) W^T + bias + residual)
+//! backward    g = dy o [out > 0]     h = norm(x)     dx = norm'(g W) + add
+//! ```
+//!
+//! Bare passes, without autograd. Matrices and rows are `Float`, `Double` or `BFloat16`; scale, shift, bias and statistics are `Float` where those are
+//! `BFloat16`, otherwise of the same kind.
+
+use tch::Tensor;
+
+use crate::error::{Result, check};
+use crate::ffi;
+
+/// A layer norm over the last dimension.
+#[derive(Clone, Copy, Debug)]
+pub struct Norm<'a> {
+    /// Scale and shift, `[k]` each, where there are any.
+    pub affine: Option<(&'a Tensor, &'a Tensor)>,
+    /// Added to the variance.
+    pub eps: f64,
+}
+
+/// What a layer norm has found of every row.
+#[derive(Debug)]
+pub struct Statistics {
+    /// `[rows]`.
+    pub mean: Tensor,
+    /// One over the deviation, `[rows]`.
+    pub rstd: Tensor,
+}
+
+/// A linear map and its surroundings.
+#[derive(Clone, Copy, Debug)]
+pub struct Map<'a> {
+    /// Applied to the rows first.
+    pub norm: Option<Norm<'a>>,
+    /// `[n, k]`.
+    pub weight: &'a Tensor,
+    /// Whether the weight is `[k, n]` instead.
+    pub transposed: bool,
+    /// `[n]`.
+    pub bias: Option<&'a Tensor>,
+    /// As the result.
+    pub residual: Option<&'a Tensor>,
+    /// Whether negative numbers become zero in the end.
+    pub relu: bool,
+}
+
+impl<'a> Map<'a> {
+    /// The product with `weight` `[n, k]` alone, to be completed by fields.
+    pub fn new(weight: &'a Tensor) -> Self {
+        Map { norm: None, weight, transposed: false, bias: None, residual: None, relu: false }
+    }
+
+    /// The mapped rows, and what the norm has found, where there is one.
+    ///
+    /// # Shapes
+    /// `x`: `[..., k]` contiguous, on the CPU, to `[..., n]`.
+    ///
+    /// # Errors
+    /// Tensors that do not belong together, by name.
+    pub fn forward(&self, x: &Tensor) -> Result<(Tensor, Option<Statistics>)> {
+        let (scale, shift) = self.norm.and_then(|norm| norm.affine).unzip();
+        let [scale, shift, bias, residual] = [scale, shift, self.bias, self.residual].map(pointer);
+        let eps = self.norm.map_or(0.0, |norm| norm.eps);
+        let (mut out, mut mean, mut rstd) = (std::ptr::null_mut(), std::ptr::null_mut(), std::ptr::null_mut());
+        // SAFETY: null or live tensors, checked by the shim; what comes back is null or a new tensor that is ours.
+        unsafe {
+            check(ffi::te_rows_forward(
+                x.as_ptr(),
+                self.norm.is_some(),
+                scale,
+                shift,
+                eps,
+                self.weight.as_ptr(),
+                self.transposed,
+                bias,
+                residual,
+                self.relu,
+                &mut out,
+                &mut mean,
+                &mut rstd,
+            ))?;
+            let statistics =
+                (!mean.is_null()).then(|| Statistics { mean: Tensor::from_ptr(mean), rstd: Tensor::from_ptr(rstd) });
+            Ok((Tensor::from_ptr(out), statistics))
+        }
+    }
+}
+
+/// The way back through a product and the layer norm before it.
+#[derive(Clone, Copy, Debug)]
+pub struct Back<'a> {
+    /// The result of the map, where a ReLU was its end.
+    pub out: Option<&'a Tensor>,
+    /// `[n, k]`.
+    pub weight: &'a Tensor,
+    /// The input of the norm, `[..., k]`.
+    pub x: &'a Tensor,
+    /// What the norm has found.
+    pub statistics: (&'a Tensor, &'a Tensor),
+    /// The norm's scale and shift, `[k]` each.
+    pub affine: (&'a Tensor, &'a Tensor),
+    /// To be added to the gradient by the input.
+    pub add: Option<&'a Tensor>,
+}
+
+/// What [`Back::backward`] finds.
+#[derive(Debug)]
+pub struct Gradients {
+    /// The gradient where the ReLU let through; none without `out`.
+    pub g: Option<Tensor>,
+    /// The normalised rows, formed again: `g^T h` is the weight's gradient.
+    pub h: Tensor,
+    /// By the input, with `add`.
+    pub x: Tensor,
+    /// By the norm's scale.
+    pub scale: Tensor,
+    /// By the norm's shift.
+    pub shift: Tensor,
+    /// `x` summed over the rows: the gradient by a bias that was added to the input.
+    pub sum: Tensor,
+}
+
+impl Back<'_> {
+    /// The gradients, given that by the map's result.
+    ///
+    /// # Shapes
+    /// `grad`: `[..., n]` contiguous, on the CPU.
+    ///
+    /// # Errors
+    /// Tensors that do not belong together, by name.
+    pub fn backward(&self, grad: &Tensor) -> Result<Gradients> {
+        let mut found = [std::ptr::null_mut(); 6];
+        let [out, add] = [self.out, self.add].map(pointer);
+        // SAFETY: null or live tensors, checked by the shim, and room for six pointers; what comes back is null or a new tensor that is ours.
+        unsafe {
+            check(ffi::te_rows_backward(
+                grad.as_ptr(),
+                out,
+                self.weight.as_ptr(),
+                self.x.as_ptr(),
+                self.statistics.0.as_ptr(),
+                self.statistics.1.as_ptr(),
+                self.affine.0.as_ptr(),
+                self.affine.1.as_ptr(),
+                add,
+                found.as_mut_ptr(),
+            ))?;
+            let [g, h, x, scale, shift, sum] = found;
+            let g = (!g.is_null()).then(|| Tensor::from_ptr(g));
+            let [h, x, scale, shift, sum] = [h, x, scale, shift, sum].map(|t| Tensor::from_ptr(t));
+            Ok(Gradients { g, h, x, scale, shift, sum })
+        }
+    }
+}
+
+fn pointer(tensor: Option<&Tensor>) -> *const torch_sys::C_tensor {
+    tensor.map_or(std::ptr::null(), Tensor::as_ptr)
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::{Device, Kind};
+
+    use super::*;
+
+    fn wave(shape: &[i64], salt: f64) -> Tensor {
+        let count = shape.iter().product::<i64>();
+        (Tensor::arange(count, (Kind::Double, Device::Cpu)) * 1.3 + salt).sin().reshape(shape)
+    }
+
+    #[track_caller]
+    fn assert_near(a: &Tensor, b: &Tensor, tolerance: f64, what: &str) {
+        let (a, b) = (a.detach().to_kind(Kind::Double), b.detach().to_kind(Kind::Double));
+        assert_eq!(a.size(), b.size(), "{what}");
+        let error = f64::try_from((&a - &b).norm() / b.norm()).unwrap();
+        assert!(error < tolerance, "{what}: {error}");
+    }
+
+    const KINDS: [(Kind, f64); 3] = [(Kind::Double, 1e-12), (Kind::Float, 1e-5), (Kind::BFloat16, 5e-2)];
+
+    fn numbers(kind: Kind) -> Kind {
+        if kind == Kind::BFloat16 { Kind::Float } else { kind }
+    }
+
+    /// Everything on and everything off; one row, and more rows than a block.
+    #[test]
+    fn values_are_those_of_the_formula() -> Result<()> {
+        let (k, n) = (24, 40);
+        for rows in [[1, 1], [3, 7], [5, 900]] {
+            let x = wave(&[rows[0], rows[1], k], 0.1);
+            let (w, b, r) = (wave(&[n, k], 0.2), wave(&[n], 0.3), wave(&[rows[0], rows[1], n], 0.4));
+            let (scale, shift) = (wave(&[k], 0.5), wave(&[k], 0.6));
+            for (kind, tolerance) in KINDS {
+                let to = |t: &Tensor| t.to_kind(kind);
+                let number = |t: &Tensor| t.to_kind(numbers(kind));
+                let (xk, wk, bk, rk, s, t) = (to(&x), to(&w), number(&b), to(&r), number(&scale), number(&shift));
+                let norm = Some(Norm { affine: Some((&s, &t)), eps: 1e-5 });
+                let whole = Map { norm, bias: Some(&bk), residual: Some(&rk), relu: true, ..Map::new(&wk) };
+                let (found, statistics) = whole.forward(&xk)?;
+                let h = x.layer_norm([k], Some(&scale), Some(&shift), 1e-5, true);
+                assert_near(&found, &(h.matmul(&w.tr()) + &b + &r).relu(), tolerance, "all of it");
+                let mean = x.mean_dim([-1i64].as_slice(), false, Kind::Double).reshape([-1]);
+                assert_near(&statistics.unwrap().mean, &mean, tolerance, "mean");
+
+                let bare = Map { norm: Some(Norm { affine: None, eps: 1e-5 }), ..Map::new(&wk) };
+                let h = x.layer_norm([k], None::<&Tensor>, None::<&Tensor>, 1e-5, true);
+                assert_near(&bare.forward(&xk)?.0, &h.matmul(&w.tr()), tolerance, "without scale and shift");
+
+                let turned = wk.tr().contiguous();
+                let (found, statistics) = Map { transposed: true, ..Map::new(&turned) }.forward(&xk)?;
+                assert_near(&found, &x.matmul(&w.tr()), tolerance, "a bare product");
+                assert!(statistics.is_none());
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn gradients_are_those_of_autograd() -> Result<()> {
+        let (k, n) = (24, 40);
+        for rows in [[1, 1], [5, 900]] {
+            let leaf = |t: Tensor| t.set_requires_grad(true);
+            let (x, w) = (leaf(wave(&[rows[0], rows[1], k], 0.1)), leaf(wave(&[n, k], 0.2)));
+            let (scale, shift) = (leaf(wave(&[k], 0.5)), leaf(wave(&[k], 0.6)));
+            // Off zero, so that no sum over rows cancels.
+            let (dy, add) = (wave(&[rows[0], rows[1], n], 0.7) + 0.5, wave(&[rows[0], rows[1], k], 0.8));
+            for relu in [true, false] {
+                let y = x.layer_norm([k], Some(&scale), Some(&shift), 1e-5, true).matmul(&w.tr());
+                let y = if relu { y.relu() } else { y };
+                let expected =
+                    Tensor::run_backward(&[(&y * &dy).sum(Kind::Double)], &[&x, &w, &scale, &shift], false, false);
+                for (kind, tolerance) in KINDS {
+                    let to = |t: &Tensor| t.detach().to_kind(kind);
+                    let number = |t: &Tensor| t.detach().to_kind(numbers(kind));
+                    let (xk, wk, yk, addk, dyk) = (to(&x), to(&w), to(&y), to(&add), to(&dy));
+                    let (s, t) = (number(&scale), number(&shift));
+                    let norm = Norm { affine: Some((&s, &t)), eps: 1e-5 };
+                    let statistics = Map { norm: Some(norm), ..Map::new(&wk) }.forward(&xk)?.1.unwrap();
+                    let back = Back {
+                        out: relu.then_some(&yk),
+                        weight: &wk,
+                        x: &xk,
+                        statistics: (&statistics.mean, &statistics.rstd),
+                        affine: (&s, &t),
+                        add: Some(&addk),
+                    };
+                    let found = back.backward(&dyk)?;
+                    let g = found.g.as_ref().unwrap_or(&dyk).reshape([-1, n]).to_kind(Kind::Double);
+                    let by_weight = g.tr().matmul(&found.h.reshape([-1, k]).to_kind(Kind::Double));
+                    let by_x = &expected[0] + &add;
+                    assert_near(&found.x, &by_x, tolerance, "x");
+                    assert_near(&by_weight, &expected[1], tolerance, "weight");
+                    assert_near(&found.scale, &expected[2], tolerance, "scale");
+                    assert_near(&found.shift, &expected[3], tolerance, "shift");
+                    let sum = by_x.reshape([-1, k]).sum_dim_intlist([0i64].as_slice(), false, Kind::Double);
+                    assert_near(&found.sum, &sum, 2.0 * tolerance, "sum");
+                    assert_eq!(found.g.is_some(), relu);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A broken number must not be hidden by the ReLU.
+    #[test]
+    fn what_is_no_number_stays_none() -> Result<()> {
+        for (kind, _) in KINDS {
+            let x = Tensor::full([1, 4], f64::NAN, (kind, Device::Cpu));
+            let w = Tensor::ones([2, 4], (kind, Device::Cpu));
+            let (y, _) = Map { relu: true, ..Map::new(&w) }.forward(&x)?;
+            assert!(bool::try_from(y.isnan().all()).unwrap(), "{kind:?}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn misfits_are_sentences() {
+        let (x, w) = (wave(&[3, 4], 0.0), wave(&[5, 4], 0.0));
+        let message = |map: Map<'_>, x: &Tensor| map.forward(x).unwrap_err().to_string();
+        assert!(message(Map::new(&w), &wave(&[3, 6], 0.0)).contains("rows of 6 numbers do not fit"));
+        assert!(message(Map { bias: Some(&x), ..Map::new(&w) }, &x).contains("the bias"));
+        assert!(message(Map { residual: Some(&x), ..Map::new(&w) }, &x).contains("the residual"));
+        assert!(message(Map::new(&w.to_kind(Kind::Float)), &x).contains("the rows' kind"));
+        assert!(message(Map::new(&w.to_kind(Kind::Half)), &x.to_kind(Kind::Half)).contains("expected Float"));
+        assert!(message(Map::new(&w), &x.tr()).contains("contiguous"));
+    }
+}
