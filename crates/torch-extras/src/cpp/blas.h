@@ -2,12 +2,19 @@
 // region each.
 #pragma once
 
+#include "kernels.h"
+
 #include <ATen/Parallel.h>
 #include <ATen/core/LegacyTypeDispatch.h>
 #include <ATen/core/Tensor.h>
+#include <ATen/ops/bmm.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/from_blob.h>
 #include <c10/core/DispatchKeySet.h>
 #include <c10/core/impl/LocalDispatchKeySet.h>
+
+#include <algorithm>
+#include <atomic>
 
 extern "C" void sgemm_(const char *, const char *, const int *, const int *, const int *, const float *, const float *, const int *,
                        const float *, const int *, const float *, float *, const int *);
@@ -46,20 +53,74 @@ template <typename T> void transposed_times(int m, int n, int k, const T *a, int
 
 } // namespace blas
 
+// The same for `count` dense matrices at a time; `a` and `b` give the distance from one of theirs to the next where it is not their size.
+namespace batch {
+
+using kernels::Half;
+
+inline at::Tensor view(const Half *data, int64_t count, int64_t rows, int64_t columns, int64_t stride) {
+  const auto options = at::TensorOptions(at::kBFloat16);
+  return at::from_blob(const_cast<Half *>(data), {count, rows, columns}, {stride, columns, 1}, options);
+}
+
+// c [m, n] = a [m, k] b [n, k]^T
+template <typename S>
+void times_transposed(int64_t count, int64_t m, int64_t n, int64_t k, const S *a, int64_t stride_a, const S *b, int64_t stride_b, S *c) {
+  if constexpr (std::is_same_v<S, Half>) {
+    auto to = view(c, count, m, n, m * n);
+    at::bmm_out(to, view(a, count, m, k, stride_a), view(b, count, n, k, stride_b).transpose(1, 2));
+  } else {
+    for (int64_t i = 0; i < count; i++) blas::times_transposed(m, n, k, a + i * stride_a, k, b + i * stride_b, k, c + i * m * n, n);
+  }
+}
+
+// c [m, n] = a [m, k] b [k, n]
+template <typename S> void times(int64_t count, int64_t m, int64_t n, int64_t k, const S *a, const S *b, int64_t stride_b, S *c) {
+  if constexpr (std::is_same_v<S, Half>) {
+    auto to = view(c, count, m, n, m * n);
+    at::bmm_out(to, view(a, count, m, k, m * k), view(b, count, k, n, stride_b));
+  } else {
+    for (int64_t i = 0; i < count; i++) blas::times(m, n, k, a + i * m * k, k, b + i * stride_b, n, S(0), c + i * m * n, n);
+  }
+}
+
+// c [m, n] = a [k, m]^T b [k, n]
+template <typename S> void transposed_times(int64_t count, int64_t m, int64_t n, int64_t k, const S *a, const S *b, S *c) {
+  if constexpr (std::is_same_v<S, Half>) {
+    auto to = view(c, count, m, n, m * n);
+    at::bmm_out(to, view(a, count, k, m, k * m).transpose(1, 2), view(b, count, k, n, k * n));
+  } else {
+    for (int64_t i = 0; i < count; i++) blas::transposed_times(m, n, k, a + i * k * m, m, b + i * k * n, n, c + i * m * n, n);
+  }
+}
+
+} // namespace batch
+
+// Calls `f` with a number of the kind.
+template <typename F> void by_kind(at::ScalarType kind, const char *what, F &&f) {
+  switch (kind) {
+  case at::kFloat: return f(float());
+  case at::kDouble: return f(double());
+  case at::kBFloat16: return f(kernels::Half());
+  default: TORCH_CHECK(false, what, " in ", kind, ": expected Float, Double or BFloat16");
+  }
+}
+
 // For a thread of a parallel region that calls operations of libtorch: neither autograd nor autocast has anything to do there.
 struct Bare {
   c10::impl::ExcludeDispatchKeyGuard no_autocast{c10::autocast_dispatch_keyset};
   at::AutoDispatchBelowADInplaceOrView no_autograd;
 };
 
-// Runs `work(first, last, scratch)` over blocks of `block` of `items` items, each thread with a scratch of `scratch` numbers of its own. Which thread
-// takes which block depends on their numbers alone.
+// Runs `work(first, last, scratch)` over blocks of `block` of `items` items, each thread with a scratch of `scratch` numbers of its own. A thread that is
+// done takes the next block: cores of a shared machine are not equally fast. So nothing may depend on which thread takes which block.
 template <typename Work>
 void over_blocks(int64_t items, int64_t block, const at::TensorOptions &options, int64_t scratch, Work &&work) {
   const int64_t blocks = (items + block - 1) / block;
-  at::parallel_for(0, blocks, 1, [&](int64_t begin, int64_t end) {
+  std::atomic<int64_t> next{0};
+  at::parallel_for(0, std::min<int64_t>(blocks, at::get_num_threads()), 1, [&](int64_t, int64_t) {
     Bare bare;
     auto memory = at::empty({scratch}, options);
-    for (int64_t b = begin; b < end; b++) work(b * block, std::min(items, (b + 1) * block), memory);
+    for (int64_t b = next++; b < blocks; b = next++) work(b * block, std::min(items, (b + 1) * block), memory);
   });
 }

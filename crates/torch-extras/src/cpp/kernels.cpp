@@ -168,14 +168,14 @@ INLINE void norm_gradient(S *dx, const S *dy, const S *x, const S *add, int64_t 
   }
 }
 
-template <typename S, typename N> INLINE void finish(S *y, const N *bias, const S *residual, int64_t n, bool relu) {
+template <typename S, typename N> INLINE void finish(S *to, const S *from, const N *bias, const S *residual, int64_t n, bool relu) {
 #pragma omp simd
   for (int64_t j = 0; j < n; j++) {
-    N value = get(y[j]);
+    N value = get(from[j]);
     if (bias != nullptr) value += bias[j];
     if (residual != nullptr) value += get(residual[j]);
     // Written so that what is no number stays none.
-    set(y[j], relu && value < N(0) ? N(0) : value);
+    set(to[j], relu && value < N(0) ? N(0) : value);
   }
 }
 
@@ -207,7 +207,9 @@ template <typename S> INLINE const Stored<S> *raw(const S *p) { return reinterpr
                                 N *by_shift, N *sum) {                                                                                   \
     norm_gradient(raw(dx), raw(dy), raw(x), raw(add), n, scale, mean, rstd, by_scale, by_shift, sum);                                    \
   }                                                                                                                                      \
-  CLONES void finish_row(S *y, const N *bias, const S *residual, int64_t n, bool relu) { finish(raw(y), bias, raw(residual), n, relu); } \
+  CLONES void finish_row(S *to, const S *from, const N *bias, const S *residual, int64_t n, bool relu) {                                 \
+    finish(raw(to), raw(from), bias, raw(residual), n, relu);                                                                            \
+  }                                                                                                                                      \
   CLONES void mask_row(S *to, const S *g, const S *out, int64_t n) { mask(raw(to), raw(g), raw(out), n); }
 
 KERNELS(float, float)

@@ -31,8 +31,8 @@ template <typename S> using Number = typename NumberOf<S>::type;
   /* dx from the gradient dy, plus `add` where that is not null; adds to the gradients of scale and shift and to the sum of dx. */       \
   void norm_gradient_row(S *dx, const S *dy, const S *x, const S *add, int64_t n, const N *scale, N mean, N rstd, N *by_scale,           \
                          N *by_shift, N *sum);                                                                                           \
-  /* y + bias + residual, negative numbers to zero where `relu`; bias and residual may be null. */                                       \
-  void finish_row(S *y, const N *bias, const S *residual, int64_t n, bool relu);                                                         \
+  /* to = from + bias + residual, negative numbers to zero where `relu`; bias and residual may be null. */                               \
+  void finish_row(S *to, const S *from, const N *bias, const S *residual, int64_t n, bool relu);                                         \
   /* g where out > 0, otherwise 0. */                                                                                                    \
   void mask_row(S *to, const S *g, const S *out, int64_t n);
 
