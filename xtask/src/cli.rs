@@ -29,16 +29,22 @@ const SETUP_HELP: &str = "\
 Nothing is downloaded where a libtorch of the right version is there: the one that LIBTORCH names, that of an earlier
 setup (in the cache folder, shared between clones), or Python's torch. The wheels' hashes are checked.
 
+--python-reference makes, instead, the Python environment that `bench versus-pytorch` measures against (2.8 GB to
+download, 4.9 GB unpacked, for Python 3.11): PyTorch, torchvision, NumPy and SciPy from pinned hashes, in the cache
+folder. Nothing is installed into the system's or the user's Python.
+
 Without a network, fetch the wheels elsewhere, with the same platform names, and bring the folder:
   python3 -m pip download --no-deps --require-hashes --only-binary=:all: --python-version 3.11 \\
     --platform manylinux_2_28_x86_64 --platform manylinux_2_25_x86_64 --platform manylinux_2_17_x86_64 \\
     -r xtask/libtorch-cpu.lock -d DIR
+(for --python-reference: -r xtask/libtorch-cuda.lock -r xtask/python-reference.lock)
 
 Examples:
   cargo xtask setup
   cargo xtask setup --cuda
   cargo xtask setup --libtorch /opt/libtorch
-  cargo xtask setup --wheels ~/wheels";
+  cargo xtask setup --wheels ~/wheels
+  cargo xtask setup --python-reference";
 
 const DOCTOR_HELP: &str = "\
 The exit status is 0 where everything is ready, and 1 where a part fails.
@@ -95,6 +101,9 @@ enum Word {
         /// Unpack the wheels in this folder instead of downloading them
         #[arg(long, value_name = "DIR")]
         wheels: Option<PathBuf>,
+        /// Make the Python environment of `bench versus-pytorch` (2.8 GB to download) instead
+        #[arg(long, conflicts_with_all = ["cuda", "libtorch"])]
+        python_reference: bool,
     },
     /// Say of every part whether it is ready, and how to mend it
     #[command(after_help = DOCTOR_HELP)]
@@ -140,7 +149,8 @@ enum Word {
 /// What the command says.
 pub fn run() -> Result<ExitCode> {
     match Arguments::parse().word {
-        Word::Setup { cuda, libtorch, wheels } => setup(cuda, libtorch, wheels),
+        Word::Setup { python_reference: true, wheels, .. } => python_reference(wheels),
+        Word::Setup { cuda, libtorch, wheels, .. } => setup(cuda, libtorch, wheels),
         Word::Doctor => doctor::run(),
         Word::Test { fast, rest } => suite::run(fast, &rest),
         Word::Bench { filter } => bench::run(filter.as_deref()),
@@ -175,6 +185,13 @@ fn setup(cuda: bool, libtorch: Option<PathBuf>, wheels: Option<PathBuf>) -> Resu
     println!("libtorch {} {kind}: {}", found.version, real.display());
     println!("LAPACK: {}", lapack::ensure()?);
     println!("ready: `cargo build`, `cargo test`, `cargo run -p whitebox` work without any setting");
+    Ok(ExitCode::SUCCESS)
+}
+
+fn python_reference(wheels: Option<PathBuf>) -> Result<ExitCode> {
+    let reference = Setup::new()?.python_reference(&wheels.map(Source::Wheels).unwrap_or_default())?;
+    println!("Python reference: {}", reference.folder.display());
+    println!("ready: `cargo xtask bench versus-pytorch`");
     Ok(ExitCode::SUCCESS)
 }
 

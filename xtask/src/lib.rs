@@ -17,6 +17,7 @@ pub mod manifest;
 pub mod pins;
 pub mod places;
 pub mod quiet;
+pub mod reference;
 pub mod setup;
 pub mod shell;
 pub mod suite;
