@@ -8,7 +8,8 @@ use anyhow::{Result, bail};
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::setup::{Setup, Source};
-use crate::{bench, data, doctor, lapack, suite, whitebox};
+use crate::versus::options::Options;
+use crate::{bench, data, doctor, lapack, suite, versus, whitebox};
 
 const HANDED_ON: &str = "\
 Every other word is handed to the whitebox program, which is built first:
@@ -67,7 +68,21 @@ The release profile compiles torch-sys once more, which takes some minutes the f
 
 Examples:
   cargo xtask bench
-  cargo xtask bench mssa";
+  cargo xtask bench mssa
+  cargo xtask bench versus-pytorch --help";
+
+const VERSUS_HELP: &str = "\
+PyTorch is that of `cargo xtask setup --python-reference`. Contestants of a case take turns, one at a time: this project,
+PyTorch with the layers as published and tuned by hand, eager and compiled. A whole run on the CPU takes about an hour
+and ends by writing its tables into docs/benchmarks.md; with --only, --quick or --no-write they are printed alone.
+Do nothing else on the machine meanwhile; Ctrl-C ends it and leaves the document as it was.
+
+Examples:
+  cargo xtask bench versus-pytorch
+  cargo xtask bench versus-pytorch --device cuda
+  cargo xtask bench versus-pytorch --quick
+  cargo xtask bench versus-pytorch --only crate-tiny/training --rounds 3
+  cargo xtask bench versus-pytorch --only loader/";
 
 const DATA_HELP: &str = "\
 A set lies in the folder of its name inside $WHITEBOX_DATA, or inside the cache folder (~/.cache/whitebox/data).
@@ -119,10 +134,12 @@ enum Word {
         rest: Vec<OsString>,
     },
     /// Run the benches, all or those whose name contains FILTER
-    #[command(after_help = BENCH_HELP)]
+    #[command(after_help = BENCH_HELP, args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
     Bench {
         /// Part of a bench's name
         filter: Option<String>,
+        #[command(subcommand)]
+        beside: Option<Beside>,
     },
     /// Get a full data set, or list them
     #[command(after_help = DATA_HELP)]
@@ -143,6 +160,13 @@ enum Word {
     Other(Vec<OsString>),
 }
 
+#[derive(Subcommand)]
+enum Beside {
+    /// Measure this project beside PyTorch, torchvision and NumPy, in turn
+    #[command(after_help = VERSUS_HELP)]
+    VersusPytorch(Options),
+}
+
 /// Reads the command line and runs the command.
 ///
 /// # Errors
@@ -153,7 +177,8 @@ pub fn run() -> Result<ExitCode> {
         Word::Setup { cuda, libtorch, wheels, .. } => setup(cuda, libtorch, wheels),
         Word::Doctor => doctor::run(),
         Word::Test { fast, rest } => suite::run(fast, &rest),
-        Word::Bench { filter } => bench::run(filter.as_deref()),
+        Word::Bench { beside: Some(Beside::VersusPytorch(options)), .. } => versus::run(&options),
+        Word::Bench { filter, .. } => bench::run(filter.as_deref()),
         Word::Data { name, from } => data::run(&name, from.as_deref()),
         Word::Help { word } => help(word),
         Word::Other(words) => {
@@ -217,6 +242,7 @@ fn help(word: Option<OsString>) -> Result<ExitCode> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::versus::options::Device;
 
     #[test]
     fn the_command_line_is_sound() {
@@ -242,12 +268,36 @@ mod tests {
     #[test]
     fn every_help_ends_in_examples() {
         let mut command = Arguments::command();
+        command.build();
         for sub in command.get_subcommands_mut() {
-            let help = sub.render_help().to_string();
-            let examples = help.split("Examples:\n").nth(1).unwrap_or_default();
-            assert!(examples.lines().all(|line| line.trim().is_empty() || line.starts_with("  cargo xtask")), "{help}");
-            assert!(examples.contains(&format!("cargo xtask {}", sub.get_name())), "{help}");
+            ends_in_examples(sub);
+            sub.get_subcommands_mut().for_each(ends_in_examples);
         }
         assert!(command.render_help().to_string().trim_end().ends_with("--dry-run"));
+    }
+
+    fn ends_in_examples(sub: &mut clap::Command) {
+        let help = sub.render_help().to_string();
+        let examples = help.split("Examples:\n").nth(1).unwrap_or_default();
+        assert!(examples.lines().all(|line| line.trim().is_empty() || line.starts_with("  cargo xtask")), "{help}");
+        assert!(examples.contains(sub.get_bin_name().unwrap()), "{help}");
+    }
+
+    #[test]
+    fn a_filter_and_the_comparison_are_told_apart() {
+        let parse =
+            |words: &[&str]| Arguments::try_parse_from([&["cargo xtask", "bench"], words].concat()).map(|a| a.word);
+        assert!(matches!(parse(&[]), Ok(Word::Bench { filter: None, beside: None })));
+        assert!(matches!(parse(&["mssa"]), Ok(Word::Bench { filter: Some(filter), beside: None }) if filter == "mssa"));
+        let Ok(Word::Bench { beside: Some(Beside::VersusPytorch(options)), .. }) =
+            parse(&["versus-pytorch", "--device", "cuda", "--only", "x"])
+        else {
+            panic!("not the comparison")
+        };
+        assert!((options.device, options.batch(), options.writes()) == (Device::Cuda, 128, false));
+        assert!(
+            parse(&["mssa", "versus-pytorch"]).is_err()
+                && parse(&["versus-pytorch", "--quick", "--rounds", "3"]).is_err()
+        );
     }
 }

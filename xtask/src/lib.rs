@@ -22,5 +22,6 @@ pub mod setup;
 pub mod shell;
 pub mod suite;
 pub mod unpack;
+pub mod versus;
 pub mod wheels;
 pub mod whitebox;
