@@ -13,6 +13,8 @@ use xtask::manifest::Manifest;
 use xtask::pins::Lock;
 use xtask::reference::place;
 use xtask::setup::Source;
+use xtask::versus::document;
+use xtask::versus::options::Device;
 
 const DOCUMENT: &str = "# Benchmarks\nbefore\n<!-- versus-pytorch cpu -->\n<!-- end -->\nafter\n";
 
@@ -156,6 +158,14 @@ fn a_whole_run_ends_in_the_document() {
         assert!(calls.contains(call), "{call} is not in\n{calls}");
     }
     assert!(!calls.contains("Zen"), "Python saw our OpenBLAS's setting");
+}
+
+#[test]
+fn this_clone_has_room_for_the_results() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    for device in [Device::Cpu, Device::Cuda] {
+        document::check(&document::place(root), device).unwrap();
+    }
 }
 
 #[test]
