@@ -8,7 +8,8 @@ use anyhow::{Result, bail};
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::setup::{Setup, Source};
-use crate::{bench, data, doctor, lapack, suite, whitebox};
+use crate::versus::options::Options;
+use crate::{bench, data, doctor, lapack, suite, versus, whitebox};
 
 const HANDED_ON: &str = "\
 Every other word is handed to the whitebox program, which is built first:
@@ -30,16 +31,22 @@ const SETUP_HELP: &str = "\
 Nothing is downloaded where a libtorch of the right version is there: the one that LIBTORCH names, that of an earlier
 setup (in the cache folder, shared between clones), or Python's torch. The wheels' hashes are checked.
 
+--python-reference makes, instead, the Python environment that `bench versus-pytorch` measures against (2.8 GB to
+download, 4.9 GB unpacked, for Python 3.11): PyTorch, torchvision, NumPy and SciPy from pinned hashes, in the cache
+folder. Nothing is installed into the system's or the user's Python.
+
 Without a network, fetch the wheels elsewhere, with the same platform names, and bring the folder:
   python3 -m pip download --no-deps --require-hashes --only-binary=:all: --python-version 3.11 \\
     --platform manylinux_2_28_x86_64 --platform manylinux_2_25_x86_64 --platform manylinux_2_17_x86_64 \\
     -r xtask/libtorch-cpu.lock -d DIR
+(for --python-reference: -r xtask/libtorch-cuda.lock -r xtask/python-reference.lock)
 
 Examples:
   cargo xtask setup
   cargo xtask setup --cuda
   cargo xtask setup --libtorch /opt/libtorch
-  cargo xtask setup --wheels ~/wheels";
+  cargo xtask setup --wheels ~/wheels
+  cargo xtask setup --python-reference";
 
 const DOCTOR_HELP: &str = "\
 The exit status is 0 where everything is ready, and 1 where a part fails.
@@ -62,7 +69,21 @@ The release profile compiles torch-sys once more, which takes some minutes the f
 
 Examples:
   cargo xtask bench
-  cargo xtask bench mssa";
+  cargo xtask bench mssa
+  cargo xtask bench versus-pytorch --help";
+
+const VERSUS_HELP: &str = "\
+PyTorch is that of `cargo xtask setup --python-reference`. Contestants of a case take turns, one at a time: this project,
+PyTorch with the layers as published and tuned by hand, eager and compiled. A whole run on the CPU takes about an hour
+and ends by writing its tables into docs/benchmarks.md; with --only, --quick or --no-write they are printed alone.
+Do nothing else on the machine meanwhile; Ctrl-C ends it and leaves the document as it was.
+
+Examples:
+  cargo xtask bench versus-pytorch
+  cargo xtask bench versus-pytorch --device cuda
+  cargo xtask bench versus-pytorch --quick
+  cargo xtask bench versus-pytorch --only crate-tiny/training --rounds 3
+  cargo xtask bench versus-pytorch --only loader/";
 
 const DATA_HELP: &str = "\
 A set lies in the folder of its name inside $WHITEBOX_DATA, or inside the cache folder (~/.cache/whitebox/data).
@@ -96,6 +117,9 @@ enum Word {
         /// Unpack the wheels in this folder instead of downloading them
         #[arg(long, value_name = "DIR")]
         wheels: Option<PathBuf>,
+        /// Make the Python environment of `bench versus-pytorch` (2.8 GB to download) instead
+        #[arg(long, conflicts_with_all = ["cuda", "libtorch"])]
+        python_reference: bool,
     },
     /// Say of every part whether it is ready, and how to mend it
     #[command(after_help = DOCTOR_HELP)]
@@ -111,10 +135,12 @@ enum Word {
         rest: Vec<OsString>,
     },
     /// Run the benches, all or those whose name contains FILTER
-    #[command(after_help = BENCH_HELP)]
+    #[command(after_help = BENCH_HELP, args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
     Bench {
         /// Part of a bench's name
         filter: Option<String>,
+        #[command(subcommand)]
+        beside: Option<Beside>,
     },
     /// Get a full data set, or list them
     #[command(after_help = DATA_HELP)]
@@ -135,16 +161,25 @@ enum Word {
     Other(Vec<OsString>),
 }
 
+#[derive(Subcommand)]
+enum Beside {
+    /// Measure this project beside PyTorch, torchvision and NumPy, in turn
+    #[command(after_help = VERSUS_HELP)]
+    VersusPytorch(Options),
+}
+
 /// Reads the command line and runs the command.
 ///
 /// # Errors
 /// What the command says.
 pub fn run() -> Result<ExitCode> {
     match Arguments::parse().word {
-        Word::Setup { cuda, libtorch, wheels } => setup(cuda, libtorch, wheels),
+        Word::Setup { python_reference: true, wheels, .. } => python_reference(wheels),
+        Word::Setup { cuda, libtorch, wheels, .. } => setup(cuda, libtorch, wheels),
         Word::Doctor => doctor::run(),
         Word::Test { fast, rest } => suite::run(fast, &rest),
-        Word::Bench { filter } => bench::run(filter.as_deref()),
+        Word::Bench { beside: Some(Beside::VersusPytorch(options)), .. } => versus::run(&options),
+        Word::Bench { filter, .. } => bench::run(filter.as_deref()),
         Word::Data { name, from } => data::run(&name, from.as_deref()),
         Word::Help { word } => help(word),
         Word::Other(words) => {
@@ -179,6 +214,13 @@ fn setup(cuda: bool, libtorch: Option<PathBuf>, wheels: Option<PathBuf>) -> Resu
     Ok(ExitCode::SUCCESS)
 }
 
+fn python_reference(wheels: Option<PathBuf>) -> Result<ExitCode> {
+    let reference = Setup::new()?.python_reference(&wheels.map(Source::Wheels).unwrap_or_default())?;
+    println!("Python reference: {}", reference.folder.display());
+    println!("ready: `cargo xtask bench versus-pytorch`");
+    Ok(ExitCode::SUCCESS)
+}
+
 fn help(word: Option<OsString>) -> Result<ExitCode> {
     let mut command = Arguments::command();
     command.build();
@@ -201,6 +243,7 @@ fn help(word: Option<OsString>) -> Result<ExitCode> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::versus::options::Device;
 
     #[test]
     fn the_command_line_is_sound() {
@@ -226,12 +269,36 @@ mod tests {
     #[test]
     fn every_help_ends_in_examples() {
         let mut command = Arguments::command();
+        command.build();
         for sub in command.get_subcommands_mut() {
-            let help = sub.render_help().to_string();
-            let examples = help.split("Examples:\n").nth(1).unwrap_or_default();
-            assert!(examples.lines().all(|line| line.trim().is_empty() || line.starts_with("  cargo xtask")), "{help}");
-            assert!(examples.contains(&format!("cargo xtask {}", sub.get_name())), "{help}");
+            ends_in_examples(sub);
+            sub.get_subcommands_mut().for_each(ends_in_examples);
         }
         assert!(command.render_help().to_string().trim_end().ends_with("--dry-run"));
+    }
+
+    fn ends_in_examples(sub: &mut clap::Command) {
+        let help = sub.render_help().to_string();
+        let examples = help.split("Examples:\n").nth(1).unwrap_or_default();
+        assert!(examples.lines().all(|line| line.trim().is_empty() || line.starts_with("  cargo xtask")), "{help}");
+        assert!(examples.contains(sub.get_bin_name().unwrap()), "{help}");
+    }
+
+    #[test]
+    fn a_filter_and_the_comparison_are_told_apart() {
+        let parse =
+            |words: &[&str]| Arguments::try_parse_from([&["cargo xtask", "bench"], words].concat()).map(|a| a.word);
+        assert!(matches!(parse(&[]), Ok(Word::Bench { filter: None, beside: None })));
+        assert!(matches!(parse(&["mssa"]), Ok(Word::Bench { filter: Some(filter), beside: None }) if filter == "mssa"));
+        let Ok(Word::Bench { beside: Some(Beside::VersusPytorch(options)), .. }) =
+            parse(&["versus-pytorch", "--device", "cuda", "--only", "x"])
+        else {
+            panic!("not the comparison")
+        };
+        assert!((options.device, options.batch(), options.writes()) == (Device::Cuda, 128, false));
+        assert!(
+            parse(&["mssa", "versus-pytorch"]).is_err()
+                && parse(&["versus-pytorch", "--quick", "--rounds", "3"]).is_err()
+        );
     }
 }

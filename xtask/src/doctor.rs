@@ -7,8 +7,9 @@ use anyhow::Result;
 
 use crate::data;
 use crate::files::{free_space, human};
+use crate::pins::Lock;
 use crate::places::Places;
-use crate::{lapack, libtorch, shell};
+use crate::{lapack, libtorch, reference, shell};
 
 /// Room that a build in both profiles and a few runs take.
 const ROOM: u64 = 6_000_000_000;
@@ -60,7 +61,7 @@ impl fmt::Display for Line {
 pub fn run() -> Result<ExitCode> {
     let places = Places::find()?;
     let mut lines = vec![platform(), rust(), compiler()];
-    lines.extend([torch(&places), linear_algebra(), cuda(&places), sets(&places), disk(&places)]);
+    lines.extend([torch(&places), linear_algebra(), cuda(&places), python(&places), sets(&places), disk(&places)]);
     for line in &lines {
         println!("{line}");
     }
@@ -140,6 +141,19 @@ fn cuda(places: &Places) -> Line {
             format!("{card}, but libtorch is the one for the CPU"),
             Some("cargo xtask setup --cuda"),
         ),
+    }
+}
+
+/// The one part that nothing but a bench asks for: its absence is no fault.
+fn python(places: &Places) -> Line {
+    let setup = "cargo xtask setup --python-reference";
+    match Lock::python_reference().and_then(|lock| reference::found(&lock, places)) {
+        Ok(Some(folder)) => Line::new("reference", State::Good, folder.display().to_string(), None),
+        Ok(None) => {
+            let text = format!("no PyTorch to compare with, which only `bench versus-pytorch` needs (`{setup}`)");
+            Line::new("reference", State::Good, text, None)
+        }
+        Err(error) => Line::new("reference", State::Note, format!("{error:#}"), Some(setup)),
     }
 }
 

@@ -1,5 +1,5 @@
-//! The wheels that libtorch is unpacked from, each with its version and SHA-256, as the two `.lock` files beside
-//! `Cargo.toml` give them. They are in pip's own requirement format, so pip checks the same hashes that xtask does.
+//! The wheels that libtorch and the benches' Python are unpacked from, each with its version and SHA-256, as the `.lock`
+//! files beside `Cargo.toml` give them. They are in pip's own requirement format, so pip checks the same hashes that xtask does.
 
 use anyhow::{Context, Result, bail};
 
@@ -50,6 +50,24 @@ impl Lock {
     /// None in practice: the file is compiled in and a test reads it.
     pub fn cuda() -> Result<Self> {
         Self::parse(include_str!("../libtorch-cuda.lock")).context("xtask/libtorch-cuda.lock")
+    }
+
+    /// The Python environment of `bench versus-pytorch`: the wheels of [`Lock::cuda`] and those that torch needs for
+    /// Python. The second list gives the sizes of both.
+    ///
+    /// # Errors
+    /// None in practice: the files are compiled in and a test reads them.
+    pub fn python_reference() -> Result<Self> {
+        let python = Self::parse(include_str!("../python-reference.lock")).context("xtask/python-reference.lock")?;
+        let torch = Self::cuda()?;
+        let pins = torch.pins.into_iter().chain(python.pins).collect();
+        Ok(Self { text: format!("{}{}", torch.text, python.text), pins, ..python })
+    }
+
+    /// One line a wheel, for the record of where a folder came from: other pins make another folder.
+    #[must_use]
+    pub fn origin(&self) -> Vec<String> {
+        self.pins.iter().map(|pin| format!("{}=={} {}", pin.name, pin.version, pin.sha256)).collect()
     }
 
     /// Reads a list: pins, `#` comments, and one comment `# download N bytes, unpacked M bytes`.
@@ -107,6 +125,18 @@ mod tests {
         for pin in &cpu.pins {
             assert!(cuda.pins.contains(pin), "{} is pinned differently for CUDA", pin.name);
         }
+    }
+
+    #[test]
+    fn the_reference_is_the_same_torch_and_what_it_asks_for() {
+        let (cuda, python) = (Lock::cuda().unwrap(), Lock::python_reference().unwrap());
+        assert_eq!(python.pins[..cuda.pins.len()], cuda.pins);
+        let names: Vec<_> = python.pins.iter().map(|pin| pin.name.as_str()).collect();
+        for name in ["torchvision", "numpy", "scipy", "pillow", "triton", "sympy", "typing-extensions"] {
+            assert_eq!(names.iter().filter(|other| **other == name).count(), 1, "{name}");
+        }
+        assert!(python.download > cuda.download && python.unpacked > cuda.unpacked);
+        assert_eq!(Lock::parse(&python.text).unwrap().pins, python.pins, "pip reads the text");
     }
 
     #[test]

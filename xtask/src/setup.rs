@@ -38,6 +38,8 @@ pub struct Setup {
     pub cpu: Lock,
     /// The wheels of the libtorch with CUDA.
     pub cuda: Lock,
+    /// The wheels of the benches' Python environment.
+    pub reference: Lock,
     /// The Python whose torch is looked at and whose pip downloads.
     pub python: PathBuf,
     /// The user's `LIBTORCH`.
@@ -54,7 +56,8 @@ impl Setup {
         // the configuration of cargo sets LIBTORCH to the clone's own link where the user set nothing
         let ours = places.link().join("torch");
         let user_libtorch = env::var_os("LIBTORCH").map(PathBuf::from).filter(|path| *path != ours);
-        Ok(Self { places, cpu: Lock::cpu()?, cuda: Lock::cuda()?, python: "python3".into(), user_libtorch })
+        let reference = Lock::python_reference()?;
+        Ok(Self { places, cpu: Lock::cpu()?, cuda: Lock::cuda()?, reference, python: "python3".into(), user_libtorch })
     }
 
     /// Makes `.libtorch` point at a whole libtorch, with CUDA where `cuda` asks for it. Does nothing where it does.
@@ -90,14 +93,9 @@ impl Setup {
         self.places.cache.join(format!("libtorch-{VERSION}-{}", if cuda { "cuda" } else { "cpu" }))
     }
 
-    /// What the manifest of an unpacked libtorch says of its origin: other pins make another libtorch.
-    fn origin(&self, cuda: bool) -> Vec<String> {
-        self.lock(cuda).pins.iter().map(|pin| format!("{}=={} {}", pin.name, pin.version, pin.sha256)).collect()
-    }
-
     fn is_cached(&self, cuda: bool) -> bool {
         let folder = self.cached(cuda);
-        Manifest::check(&folder).is_ok_and(|manifest| manifest.source == self.origin(cuda))
+        Manifest::check(&folder).is_ok_and(|manifest| manifest.source == self.lock(cuda).origin())
             && libtorch::inspect(&folder.join("torch")).is_ok()
     }
 
@@ -163,29 +161,37 @@ impl Setup {
 
     /// Downloads the wheels and unpacks them.
     fn fetch(&self, cuda: bool) -> Result<PathBuf> {
-        if (env::consts::OS, env::consts::ARCH) != ("linux", "x86_64") {
+        if let Some(other) = other_platform() {
             bail!(
-                "the pinned wheels are for x86-64 Linux, this is {} {}: \
-                 get libtorch {VERSION} for it and run `cargo xtask setup --libtorch DIR`",
-                env::consts::ARCH,
-                env::consts::OS
+                "the pinned wheels are for x86-64 Linux, this is {other}: \
+                 get libtorch {VERSION} for it and run `cargo xtask setup --libtorch DIR`"
             );
         }
-        let lock = self.lock(cuda);
+        let what = format!("libtorch {VERSION} {}", kind(cuda));
+        self.fetched(self.lock(cuda), &self.python, &what, |wheels| self.install(wheels, cuda))
+    }
+
+    /// Downloads the wheels of `lock` by the pip of `python`, makes `what` of them by `install`, and removes them.
+    pub(crate) fn fetched(
+        &self,
+        lock: &Lock,
+        python: &Path,
+        what: &str,
+        install: impl FnOnce(&[PathBuf]) -> Result<PathBuf>,
+    ) -> Result<PathBuf> {
         let downloads = self.places.cache.join("downloads");
         fs::create_dir_all(&downloads)?;
         eprintln!(
-            "libtorch {VERSION} {}: {} to download, {} unpacked; {} free at {}",
-            kind(cuda),
+            "{what}: {} to download, {} unpacked; {} free at {}",
             human(lock.download),
             human(lock.unpacked),
             human(free_space(&self.places.cache)?),
             self.places.cache.display()
         );
         // pip holds the wheels twice for a moment; afterwards they lie beside what is unpacked from them
-        self.room(lock.download + lock.download.max(lock.unpacked))?;
-        let wheels = wheels::download(lock, &self.python, &downloads)?;
-        let place = self.install(&wheels, cuda)?;
+        self.room(lock.download.saturating_add(lock.download.max(lock.unpacked)))?;
+        let wheels = wheels::download(lock, python, &downloads)?;
+        let place = install(&wheels)?;
         fs::remove_dir_all(&downloads).with_context(|| format!("removing {}", downloads.display()))?;
         Ok(place)
     }
@@ -203,13 +209,13 @@ impl Setup {
         fs::create_dir(&fresh)?;
         unpack::unpack(wheels, cuda, &fresh)?;
         libtorch::inspect(&fresh.join("torch")).context("the wheels do not make a whole libtorch")?;
-        Manifest { source: self.origin(cuda), files: files::listing(&fresh)? }.write(&fresh)?;
+        Manifest { source: self.lock(cuda).origin(), files: files::listing(&fresh)? }.write(&fresh)?;
         files::put(&fresh, &place)?;
         Ok(place)
     }
 
     /// Asks for `needed` bytes in the cache folder; gives what is free.
-    fn room(&self, needed: u64) -> Result<u64> {
+    pub(crate) fn room(&self, needed: u64) -> Result<u64> {
         let free = free_space(&self.places.cache)?;
         if free < needed {
             bail!(
@@ -221,6 +227,12 @@ impl Setup {
         }
         Ok(free)
     }
+}
+
+/// This platform where it is another than that of the pinned wheels.
+pub(crate) fn other_platform() -> Option<String> {
+    let (system, machine) = (env::consts::OS, env::consts::ARCH);
+    ((system, machine) != ("linux", "x86_64")).then(|| format!("{machine} {system}"))
 }
 
 fn kind(cuda: bool) -> &'static str {

@@ -1,4 +1,5 @@
-//! Unpacks the wheels side by side into a libtorch folder, without the parts that only Python or CUDA asks for.
+//! Unpacks wheels side by side into a folder: a libtorch, without the parts that only Python or CUDA asks for, or all
+//! of what Python imports.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter};
@@ -21,7 +22,7 @@ const LINKER_SCRIPT: &str = "INPUT(libtorch_cpu.so libc10.so)\n";
 /// A damaged wheel, a file that would land outside `folder`, a full disk.
 pub fn unpack(wheels: &[PathBuf], cuda: bool, folder: &Path) -> Result<()> {
     for wheel in wheels {
-        unpack_one(wheel, cuda, folder).with_context(|| format!("unpacking {}", wheel.display()))?;
+        unpack_one(wheel, &|name| is_wanted(name, cuda).then_some(name), folder)?;
     }
     let torch = folder.join("torch");
     fs::create_dir_all(torch.join("lib"))?;
@@ -30,7 +31,20 @@ pub fn unpack(wheels: &[PathBuf], cuda: bool, folder: &Path) -> Result<()> {
     Ok(())
 }
 
-fn unpack_one(wheel: &Path, cuda: bool, folder: &Path) -> Result<()> {
+/// Unpacks `wheels` whole into `folder`, which Python then finds through `PYTHONPATH`.
+///
+/// # Errors
+/// As [`unpack`].
+pub fn for_python(wheels: &[PathBuf], folder: &Path) -> Result<()> {
+    wheels.iter().try_for_each(|wheel| unpack_one(wheel, &importable, folder))
+}
+
+/// Unpacks the entries of a wheel for which `place` gives a path inside `folder`.
+fn unpack_one(wheel: &Path, place: &dyn Fn(&str) -> Option<&str>, folder: &Path) -> Result<()> {
+    unpack_entries(wheel, place, folder).with_context(|| format!("unpacking {}", wheel.display()))
+}
+
+fn unpack_entries(wheel: &Path, place: &dyn Fn(&str) -> Option<&str>, folder: &Path) -> Result<()> {
     let mut archive = ZipArchive::new(File::open(wheel)?)?;
     let mut chosen = Vec::new();
     let mut total = 0;
@@ -38,7 +52,7 @@ fn unpack_one(wheel: &Path, cuda: bool, folder: &Path) -> Result<()> {
         let entry = archive.by_index(index)?;
         let name = entry.name()?;
         check_inside(&name)?;
-        if entry.is_file() && is_wanted(&name, cuda) {
+        if entry.is_file() && place(&name).is_some() {
             total += entry.size();
             chosen.push(index);
         }
@@ -46,7 +60,9 @@ fn unpack_one(wheel: &Path, cuda: bool, folder: &Path) -> Result<()> {
     let bar = byte_bar(total, "unpacking");
     for index in chosen {
         let entry = archive.by_index(index)?;
-        let path = folder.join(entry.name()?.as_ref());
+        let name = entry.name()?;
+        let path = folder.join(place(&name).context("an entry that is not wanted")?);
+        drop(name);
         let mode = entry.unix_mode().map_or(0o644, |mode| (mode & 0o755) | 0o644);
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent)?;
@@ -88,9 +104,28 @@ fn is_wanted(name: &str, cuda: bool) -> bool {
     }
 }
 
+/// Where Python looks for an entry of a wheel. Some wheels keep modules in a folder `NAME.data/purelib` or `platlib`,
+/// which stands for the place of the modules; what else is in `NAME.data` (programs, manuals) is not imported.
+fn importable(name: &str) -> Option<&str> {
+    match name.split_once('/') {
+        Some((data, rest)) if data.ends_with(".data") => {
+            ["purelib/", "platlib/"].iter().find_map(|modules| rest.strip_prefix(modules))
+        }
+        _ => Some(name),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn python_finds_modules_of_every_layout() {
+        assert_eq!(importable("torch/lib/libtorch_python.so"), Some("torch/lib/libtorch_python.so"));
+        assert_eq!(importable("a-1.data/purelib/a/b.py"), Some("a/b.py"));
+        assert_eq!(importable("a-1.data/platlib/a.so"), Some("a.so"));
+        assert_eq!(importable("sympy-1.14.0.data/data/share/man/man1/isympy.1"), None);
+    }
 
     #[test]
     fn the_cpu_libtorch_leaves_out_cuda_and_python() {

@@ -106,15 +106,16 @@ fn check_pip(python: &Path) -> Result<()> {
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .status();
-    let others = "or use a libtorch that is there (--libtorch DIR) or wheels from another machine (--wheels DIR)";
+    let others =
+        "or bring the wheels from another machine (--wheels DIR), or use a libtorch that is there (--libtorch DIR)";
     match asked {
         Err(_) => bail!(
-            "`{}` is not installed, and libtorch is fetched by its pip: \
+            "`{}` is not installed, and the wheels are fetched by its pip: \
              `sudo apt-get install -y python3 python3-pip`, {others}",
             python.display()
         ),
         Ok(status) if !status.success() => {
-            bail!("Python 3 has no pip, which fetches libtorch: `sudo apt-get install -y python3-pip`, {others}")
+            bail!("Python 3 has no pip, which fetches the wheels: `sudo apt-get install -y python3-pip`, {others}")
         }
         Ok(_) => Ok(()),
     }

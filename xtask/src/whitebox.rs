@@ -34,7 +34,7 @@ pub fn become_whitebox(words: &[OsString]) -> Result<ExitCode> {
     if !status.success() {
         bail!("whitebox could not be built; `cargo xtask doctor` says whether something is missing");
     }
-    let mut whitebox = Command::new(debug_folder()?.join("whitebox"));
+    let mut whitebox = Command::new(profile_folder("debug")?.join("whitebox"));
     whitebox.args(words).env("WHITEBOX_INVOKED_AS", "cargo xtask");
     let error = find_libtorch(&mut whitebox, root)?.exec();
     Err(error).context("starting whitebox")
@@ -46,7 +46,7 @@ pub fn become_whitebox(words: &[OsString]) -> Result<ExitCode> {
 /// # Errors
 /// When this executable does not know where it lies.
 pub fn find_libtorch<'a>(command: &'a mut Command, root: &Path) -> Result<&'a mut Command> {
-    if !debug_folder()?.join("../../.libtorch").exists() {
+    if !profile_folder("debug")?.join("../../.libtorch").exists() {
         let mut folders = vec![root.join(".libtorch/torch/lib")];
         folders.extend(env::split_paths(&env::var_os("LD_LIBRARY_PATH").unwrap_or_default()));
         command.env("LD_LIBRARY_PATH", env::join_paths(folders).context("a folder name with a colon")?);
@@ -54,9 +54,10 @@ pub fn find_libtorch<'a>(command: &'a mut Command, root: &Path) -> Result<&'a mu
     Ok(command)
 }
 
-/// The folder of the dev profile's executables, seen from this one, which is built with the same settings.
-fn debug_folder() -> Result<PathBuf> {
+/// The folder of a profile's executables (`debug` is the dev profile's), seen from this one, which is built with the same
+/// settings.
+pub(crate) fn profile_folder(profile: &str) -> Result<PathBuf> {
     let this = env::current_exe().context("asking where this executable lies")?;
     let target = this.parent().and_then(Path::parent).context("this executable lies in no target folder")?;
-    Ok(target.join("debug"))
+    Ok(target.join(profile))
 }

@@ -50,7 +50,7 @@ fn doctor_names_the_fix_of_a_missing_and_of_a_broken_libtorch() {
     let library = machine.at("cache/whitebox/libtorch-2.11.0-cpu/torch/lib/libtorch_cpu.so");
     fs::write(&library, &common::library()[..20]).unwrap();
     let broken = contains("FAIL  libtorch").and(contains("libtorch_cpu.so has 20 bytes, expected 64"));
-    xtask(&machine, built()).arg("doctor").assert().code(1).stdout(broken.and(contains("not ready: 1 of 8")));
+    xtask(&machine, built()).arg("doctor").assert().code(1).stdout(broken.and(contains("not ready: 1 of 9")));
 
     fs::remove_file(machine.at("clone/.libtorch")).unwrap();
     symlink(machine.at("gone"), machine.at("clone/.libtorch")).unwrap();

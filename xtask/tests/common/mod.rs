@@ -40,7 +40,8 @@ impl Machine {
         let places = Places { root: at("clone"), data: cache.join("data"), cache };
         let python = at("python3");
         script(&python, &pip(&format!("cp {}/*.whl \"$d\"", at("wheels").display()), folder.path()));
-        Self { setup: Setup { places, cpu, cuda, python, user_libtorch: None }, folder }
+        let reference = cpu.clone();
+        Self { setup: Setup { places, cpu, cuda, reference, python, user_libtorch: None }, folder }
     }
 
     pub fn at(&self, name: &str) -> PathBuf {
@@ -59,15 +60,22 @@ impl Machine {
 
     /// The names in the cache that would count as a libtorch.
     pub fn cached(&self) -> Vec<String> {
+        self.cached_as("libtorch")
+    }
+
+    /// The names in the cache that begin so.
+    pub fn cached_as(&self, beginning: &str) -> Vec<String> {
         let entries = fs::read_dir(&self.setup.places.cache).into_iter().flatten().flatten();
         let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
-        names.filter(|name| name.starts_with("libtorch")).collect()
+        names.filter(|name| name.starts_with(beginning)).collect()
     }
 }
 
 fn pip(does: &str, folder: &Path) -> String {
     format!(
-        "#!/bin/sh\nif [ \"$1\" = -c ]; then cat {0}/python-torch 2>/dev/null; exit 0; fi\n\
+        "#!/bin/sh\ncase \"$1 $2\" in *version_info*) echo 3.11; exit 0;; esac\n\
+         if [ \"$1\" = -c ]; then cat {0}/python-torch 2>/dev/null; exit 0; fi\n\
+         if [ \"$1\" = -s ]; then echo \"$PYTHONPATH\" >> {0}/imports; cat {0}/broken >&2 2>/dev/null && exit 1; exit 0; fi\n\
          if [ \"$3\" = --version ]; then exit 0; fi\n\
          while [ $# -gt 1 ]; do [ \"$1\" = -d ] && d=\"$2\"; shift; done\necho download >> {0}/pip.log\n{does}\n",
         folder.display()
