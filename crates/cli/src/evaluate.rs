@@ -2,6 +2,7 @@
 
 use anyhow::{Result, bail};
 use tch::{Device, Kind, Reduction, Tensor};
+use torch_extras::autocast::Autocast;
 use whitebox_datasets::Loader;
 use whitebox_model::VisionModel;
 use whitebox_model::probe::NoProbe;
@@ -58,6 +59,9 @@ pub fn evaluate(
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Evaluation> {
     let classes = loader.dataset().classes().len();
+    let kind = Autocast::kind(device)?.unwrap_or(Kind::Float);
+    let folded = model.fold(kind);
+    let model = folded.as_deref().unwrap_or(model);
     let mut found = Evaluation {
         loss: 0.0,
         accuracy: 0.0,

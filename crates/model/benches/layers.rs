@@ -1,7 +1,8 @@
 //! Tokens/s of CRATE's layers, forward and forward with backward, and the rate of plain matrix products beside them.
 //!
 //! Two shapes: a layer of CRATE-T at 224 px, where matrix products are all, and one of the demo's small model, where
-//! the calls themselves count. Plain attention forms the map (a probe asks for it), plain ISTA makes three products.
+//! the calls themselves count. Plain attention forms the map (a probe asks for it), plain ISTA makes three products, a block
+//! in parts is computed op by op (a probe asks for what lies between), where `block` on the CPU is one operation.
 
 mod common;
 
@@ -30,12 +31,12 @@ const SHAPES: [Shape; 2] = [
     Shape { name: "demo_28px_b64", batch: 64, tokens: 17, d: 128, heads: 4 },
 ];
 
-/// Has the attention map formed and lets it go.
-struct WantsMap;
+/// Has one intermediate formed and lets it go.
+struct Wants(Site);
 
-impl Probe for WantsMap {
+impl Probe for Wants {
     fn wants(&self, _layer: usize, site: Site) -> bool {
-        site == Site::Attention
+        site == self.0
     }
 
     fn see(&mut self, _layer: usize, _site: Site, value: &Tensor) {
@@ -73,10 +74,11 @@ fn bench_shape(setting: &Setting, group: &mut BenchmarkGroup<'_, WallTime>, shap
         setting.bench(group, &format!("{layer}/{name}"), batch * tokens, &inputs, forward, loss);
     };
     bench("mssa-fused", "mssa.", &|| attention.forward(&h, 0, &mut NoProbe));
-    bench("mssa-plain", "mssa.", &|| attention.forward(&h, 0, &mut WantsMap));
+    bench("mssa-plain", "mssa.", &|| attention.forward(&h, 0, &mut Wants(Site::Attention)));
     bench("ista-plain", "plain.", &|| plain.forward(&h, 0, &mut NoProbe));
     bench("ista-one-product", "one.", &|| one_product.forward(&h, 0, &mut NoProbe));
     bench("block", "block.", &|| block.forward(&h, 0, &mut NoProbe));
+    bench("block-in-parts", "block.", &|| block.forward(&h, 0, &mut Wants(Site::ZHalf)));
 }
 
 /// The ceiling: products of the shape of a layer's and of a large square one. Here an element is a multiply-add.

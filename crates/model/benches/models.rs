@@ -5,7 +5,7 @@
 
 mod common;
 
-use common::{Setting, normal};
+use common::{Format, Pass, Setting, normal};
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, criterion_group, criterion_main};
 use tch::{Kind, Reduction, Tensor, nn};
@@ -60,6 +60,11 @@ fn bench_case(setting: &Setting, group: &mut BenchmarkGroup<'_, WallTime>, case:
     let loss = |logits: &Tensor| logits.cross_entropy_loss::<Tensor>(&labels, None, Reduction::Mean, -100, 0.0);
     let tokens = batch * (grid.patches() + 1);
     setting.bench(group, name, tokens, &store.trainable_variables(), forward, loss);
+    let kind = if setting.format == Format::F32 { Kind::Float } else { Kind::BFloat16 };
+    if let (Pass::Inference, Some(folded)) = (setting.pass, model.fold(kind)) {
+        let forward = || folded.forward(&images, &mut NoProbe).expect("the images fit");
+        setting.bench(group, &format!("{name}_folded"), tokens, &[], forward, loss);
+    }
 }
 
 criterion_group!(benches, models);

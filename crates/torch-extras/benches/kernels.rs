@@ -1,0 +1,102 @@
+//! The CPU kernels of this crate beside the libtorch operations that they stand for, at the shape of CRATE-T's layers on 16 images of 224 px.
+//!
+//! `attention` and `attention_backward` against fused attention with one tensor for all three inputs; `map` (LayerNorm, product, bias, residual, ReLU) and
+//! `back` (ReLU, product and LayerNorm backwards) against the same ops one by one.
+
+use std::time::Duration;
+
+use criterion::measurement::WallTime;
+use criterion::{BenchmarkGroup, Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
+use tch::{Device, Kind, Tensor};
+use torch_extras::attention::{subspace_attention, subspace_attention_backward};
+use torch_extras::rows::{Back, Map, Norm};
+
+const BATCH: i64 = 16;
+const TOKENS: i64 = 197;
+const D: i64 = 384;
+const HEADS: i64 = 6;
+const SCALE: f64 = 0.125;
+
+/// `cpu_f32_WHAT` and `cpu_bf16_WHAT`; elements are multiply-adds.
+fn group<'a>(c: &'a mut Criterion, kind: Kind, what: &str, multiply_adds: i64) -> BenchmarkGroup<'a, WallTime> {
+    let format = if kind == Kind::Float { "f32" } else { "bf16" };
+    let mut group = c.benchmark_group(format!("cpu_{format}_{what}"));
+    group
+        .sample_size(10)
+        .sampling_mode(SamplingMode::Flat)
+        .throughput(Throughput::Elements(multiply_adds.unsigned_abs()));
+    group.warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(2));
+    group
+}
+
+fn normal(shape: &[i64], kind: Kind) -> Tensor {
+    Tensor::randn(shape, (Kind::Float, Device::Cpu)).to_kind(kind)
+}
+
+fn heads(w: &Tensor) -> Tensor {
+    w.view([BATCH, TOKENS, HEADS, D / HEADS]).transpose(1, 2)
+}
+
+fn fused(w: &Tensor) -> Tensor {
+    let z = heads(w);
+    Tensor::scaled_dot_product_attention(&z, &z, &z, None::<&Tensor>, 0.0, false, SCALE, false)
+}
+
+fn attention(c: &mut Criterion) {
+    let products = BATCH * TOKENS * TOKENS * D;
+    for kind in [Kind::Float, Kind::BFloat16] {
+        let (w, grad) = (normal(&[BATCH, TOKENS, D], kind), normal(&[BATCH, TOKENS, D], kind));
+        let (out, logarithms) = subspace_attention(&w, HEADS, SCALE).expect("the shapes fit");
+        let mut forward = group(c, kind, "attention", 2 * products);
+        forward.bench_function("own", |b| b.iter(|| subspace_attention(&w, HEADS, SCALE).expect("the shapes fit")));
+        forward.bench_function("libtorch", |b| b.iter(|| fused(&w)));
+        forward.finish();
+        let mut backward = group(c, kind, "attention_backward", 4 * products);
+        backward.bench_function("own", |b| {
+            b.iter(|| subspace_attention_backward(&grad, &w, &out, &logarithms, HEADS, SCALE).expect("the shapes fit"))
+        });
+        let leaf = w.copy().set_requires_grad(true);
+        let graph = (fused(&leaf) * heads(&grad)).sum(Kind::Float);
+        backward.bench_function("libtorch", |b| b.iter(|| Tensor::run_backward(&[&graph], &[&leaf], true, false)));
+        backward.finish();
+    }
+}
+
+fn rows(c: &mut Criterion) {
+    let products = BATCH * TOKENS * D * D;
+    for kind in [Kind::Float, Kind::BFloat16] {
+        let [x, residual, grad] = [0; 3].map(|_| normal(&[BATCH, TOKENS, D], kind));
+        let weight = normal(&[D, D], kind);
+        let [scale, shift, bias] = [0; 3].map(|_| normal(&[D], Kind::Float));
+        let norm = Some(Norm { affine: Some((&scale, &shift)), eps: 1e-5 });
+        let map = Map { norm, bias: Some(&bias), residual: Some(&residual), relu: true, ..Map::new(&weight) };
+        let by_ops = |x: &Tensor| {
+            let h = x.layer_norm([D], Some(&scale), Some(&shift), 1e-5, true);
+            (h.linear(&weight, Some(&bias.to_kind(kind))) + &residual).relu()
+        };
+        let mut forward = group(c, kind, "map", products);
+        forward.bench_function("own", |b| b.iter(|| map.forward(&x).expect("the shapes fit")));
+        forward.bench_function("libtorch", |b| b.iter(|| by_ops(&x)));
+        forward.finish();
+
+        let (out, statistics) = map.forward(&x).expect("the shapes fit");
+        let statistics = statistics.expect("there is a norm");
+        let back = Back {
+            out: Some(&out),
+            weight: &weight,
+            x: &x,
+            statistics: (&statistics.mean, &statistics.rstd),
+            affine: (&scale, &shift),
+            add: None,
+        };
+        let mut backward = group(c, kind, "back", products);
+        backward.bench_function("own", |b| b.iter(|| back.backward(&grad).expect("the shapes fit")));
+        let leaf = x.copy().set_requires_grad(true);
+        let graph = (by_ops(&leaf) * &grad).sum(Kind::Float);
+        backward.bench_function("libtorch", |b| b.iter(|| Tensor::run_backward(&[&graph], &[&leaf], true, false)));
+        backward.finish();
+    }
+}
+
+criterion_group!(benches, attention, rows);
+criterion_main!(benches);
