@@ -20,7 +20,8 @@ fn build() -> Result<(), String> {
         .files(["shim", "function", "attention", "rows", "kernels"].map(|name| format!("src/cpp/{name}.cpp")))
         // The kernels' loops are worth it in every profile; the three flags let the compiler vectorise what has no other meaning for it.
         .opt_level(3)
-        .flags(["-fopenmp-simd", "-fno-math-errno", "-fno-trapping-math"])
+        // Without -fopenmp libtorch's headers would have at::parallel_for run on one thread.
+        .flags(["-fopenmp", "-fno-math-errno", "-fno-trapping-math"])
         .flag("-std=c++17")
         .flag("-D_GLIBCXX_USE_CXX11_ABI=1")
         // As system headers, so that warnings speak of the shim alone.
@@ -33,6 +34,7 @@ fn build() -> Result<(), String> {
         .map_err(|e| format!("the C++ shim of torch-extras does not compile against {}: {e}", libtorch.display()))?;
     let lib = link_into_out_dir(&libtorch.join("lib")).map_err(|e| format!("no link to libtorch in OUT_DIR: {e}"))?;
     println!("cargo::rustc-link-search=native={}", lib.display());
+    println!("cargo::rustc-link-lib=dylib:+verbatim={}", openmp(&lib)?);
     Ok(())
 }
 
@@ -43,6 +45,15 @@ fn libtorch() -> Result<PathBuf, String> {
         return Err(format!("LIBTORCH={} holds no include/ATen/ATen.h: {fix}", dir.display()));
     }
     Ok(dir)
+}
+
+/// The file name of the OpenMP library that libtorch brings along: another one beside it would have threads of its own. Where it brings none, the
+/// system's.
+fn openmp(lib: &Path) -> Result<String, String> {
+    let entries = fs::read_dir(lib).map_err(|e| format!("{} cannot be read: {e}", lib.display()))?;
+    let names = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let brought = names.filter(|name| name.starts_with("libgomp") && name.contains(".so")).min();
+    Ok(brought.unwrap_or_else(|| "libgomp.so.1".into()))
 }
 
 /// Cargo puts link-search folders below the target folder, and only those, on the library path of what it runs. Doc-tests have no other

@@ -2,6 +2,10 @@
 // region each.
 #pragma once
 
+#ifndef _OPENMP
+#error "without -fopenmp at::parallel_for runs on one thread"
+#endif
+
 #include "kernels.h"
 
 #include <ATen/Parallel.h>
