@@ -32,15 +32,16 @@ pub(crate) struct Extents {
 pub(crate) fn on_host<T: Copy + Sync + Into<f64>>(uz: &[T], extents: Extents, gamma: f64) -> Vec<f64> {
     let Extents { batch, tokens, heads, p } = extents;
     let side = tokens.min(p);
-    let buffers = || (Array2::zeros((tokens, p)), Array2::zeros((side, side)), vec![0.0; side]);
-    let of_head = |(unit, m, column): &mut (Array2<f64>, Array2<f64>, Vec<f64>), index: usize| {
+    let columns = || std::array::from_fn(|_| vec![0.0; side]);
+    let buffers = || (Array2::zeros((tokens, p)), Array2::zeros((side, side)), columns());
+    let of_head = |(unit, m, columns): &mut (Array2<f64>, Array2<f64>, [Vec<f64>; 4]), index: usize| {
         let (sample, head) = (index / heads, index % heads);
         let rows = uz[sample * tokens * heads * p..].chunks_exact(heads * p).map(|row| &row[head * p..][..p]);
         if !unit_norm(rows, unit) {
             return f64::NAN;
         }
         shifted_gram(if p <= tokens { unit.t() } else { unit.view() }, gamma, m);
-        0.5 * log_det(m, column)
+        0.5 * log_det(m, columns)
     };
     let all = 0..batch * heads;
     let rates: Vec<f64> = if rayon::current_num_threads() > 1 {
@@ -59,17 +60,17 @@ fn unit_norm<'a, T: Copy + Into<f64> + 'a>(tokens: impl Iterator<Item = &'a [T]>
     let rows = unit.as_slice_mut().into_iter().flat_map(|entries| entries.chunks_exact_mut(p));
     let mut finite = true;
     for (row, token) in rows.zip(tokens) {
-        row.iter_mut().zip(token).for_each(|(to, &x)| *to = x.into());
         // Eight sums, which the compiler keeps side by side.
         let mut sums = [0.0; 8];
-        let (whole, rest) = row.as_chunks::<8>();
+        let (whole, rest) = token.as_chunks::<8>();
         for eight in whole {
-            sums.iter_mut().zip(eight).for_each(|(sum, x)| *sum += x * x);
+            sums.iter_mut().zip(eight).for_each(|(sum, &x)| *sum += x.into() * x.into());
         }
-        let norm = (sums.iter().sum::<f64>() + rest.iter().map(|x| x * x).sum::<f64>()).sqrt();
+        sums.iter_mut().zip(rest).for_each(|(sum, &x)| *sum += x.into() * x.into());
+        let norm = sums.iter().sum::<f64>().sqrt();
         finite &= norm.is_finite();
         let scale = norm.max(NORM_FLOOR).recip();
-        row.iter_mut().for_each(|x| *x *= scale);
+        row.iter_mut().zip(token).for_each(|(to, &x)| *to = x.into() * scale);
     }
     finite
 }
@@ -85,19 +86,37 @@ fn shifted_gram(w: ArrayView2<'_, f64>, gamma: f64, m: &mut Array2<f64>) {
 }
 
 /// The log-determinant of a positive definite matrix by elimination of its lower triangle, which is overwritten.
-fn log_det(m: &mut Array2<f64>, column: &mut [f64]) -> f64 {
-    let n = column.len();
+///
+/// Four columns are eliminated at a time, so that an entry is read and written once for four of its updates.
+fn log_det(m: &mut Array2<f64>, columns: &mut [Vec<f64>; 4]) -> f64 {
+    let n = m.nrows();
     let mut sum = 0.0;
     let mut rest = m.as_slice_mut().unwrap_or_default();
-    for k in 0..n {
-        // Row k is done; of the rows below, column k is what is taken from the columns after it.
-        let (row, below) = rest.split_at_mut(n);
-        let pivot = row[k];
-        sum += pivot.ln();
-        column[k + 1..].iter_mut().zip(below.chunks_exact(n)).for_each(|(to, row)| *to = row[k]);
-        for (i, row) in (k + 1..n).zip(below.chunks_exact_mut(n)) {
-            let factor = column[i] / pivot;
-            row[k + 1..=i].iter_mut().zip(&column[k + 1..=i]).for_each(|(x, c)| *x -= factor * c);
+    for start in (0..n).step_by(4) {
+        let end = (start + 4).min(n);
+        for (i, row) in (start..n).zip(rest.chunks_exact(n)) {
+            columns.iter_mut().zip(&row[start..end]).for_each(|(column, &x)| column[i] = x);
+        }
+        // Among themselves; past the last column of the matrix they count for nothing.
+        let mut shares = [0.0; 4];
+        for k in start..end {
+            let (done, later) = columns.split_at_mut(k - start + 1);
+            let column = &done[k - start][..n];
+            sum += column[k].ln();
+            shares[k - start] = column[k].recip();
+            for (j, later) in (k + 1..end).zip(later) {
+                let factor = column[j] / column[k];
+                later[j..n].iter_mut().zip(&column[j..]).for_each(|(x, c)| *x -= factor * c);
+            }
+        }
+        let (_, below) = rest.split_at_mut((end - start) * n);
+        let [a, b, c, d] = &*columns;
+        for (i, row) in (end..n).zip(below.chunks_exact_mut(n)) {
+            let [fa, fb, fc, fd] = [a[i] * shares[0], b[i] * shares[1], c[i] * shares[2], d[i] * shares[3]];
+            let four = a[end..=i].iter().zip(&b[end..=i]).zip(c[end..=i].iter().zip(&d[end..=i]));
+            for (x, ((a, b), (c, d))) in row[end..=i].iter_mut().zip(four) {
+                *x -= (fa * a + fb * b) + (fc * c + fd * d);
+            }
         }
         rest = below;
     }
@@ -138,7 +157,9 @@ mod tests {
     fn host_and_tensors_agree() {
         tch::manual_seed(5);
         // Around the widths of a block, both forms, one head and several.
-        for (tokens, heads, p) in [(197, 6, 64), (197, 1, 250), (17, 4, 12), (40, 2, 33), (1, 3, 5), (9, 2, 1)] {
+        for (tokens, heads, p) in
+            [(197, 6, 64), (197, 1, 250), (17, 4, 12), (40, 2, 33), (1, 3, 5), (9, 2, 1), (7, 2, 9), (18, 2, 30)]
+        {
             let spread = Tensor::randn([3, tokens, heads * p], (Kind::Float, Device::Cpu));
             let collapsed = &spread * 1e-3 + Tensor::randn([3, 1, heads * p], (Kind::Float, Device::Cpu));
             for uz in [spread, collapsed] {
