@@ -14,7 +14,6 @@ use crate::rate::{self, Extents};
 use crate::stats::{LayerStats, Running};
 use crate::{Error, Result};
 use std::collections::BTreeMap;
-use tch::kind::Element;
 use tch::{Device, Kind, Tensor};
 use whitebox_model::probe::{Probe, Site};
 
@@ -40,20 +39,11 @@ pub fn coding_rate(uz: &Tensor, heads: usize) -> Result<Tensor> {
     let uz = uz.detach();
     let rates = match (uz.device(), uz.kind()) {
         // These fit float32 without rounding.
-        (Device::Cpu, Kind::Float | Kind::BFloat16 | Kind::Half) => {
-            rate::on_host(&entries::<f32>(&uz.f_to_kind(Kind::Float)?)?, extents, gamma)
-        }
-        (Device::Cpu, _) => rate::on_host(&entries::<f64>(&uz.f_to_kind(Kind::Double)?)?, extents, gamma),
+        (Device::Cpu, Kind::Float | Kind::BFloat16 | Kind::Half) => rate::on_host::<f32>(&uz, extents, gamma)?,
+        (Device::Cpu, _) => rate::on_host::<f64>(&uz, extents, gamma)?,
         _ => return rate::by_tensors(&uz, extents, gamma),
     };
     Ok(Tensor::f_from_slice(&rates)?)
-}
-
-/// A tensor's entries in order.
-fn entries<T: Element>(tensor: &Tensor) -> Result<Vec<T>> {
-    let mut entries = vec![T::ZERO; tensor.numel()];
-    tensor.f_contiguous()?.f_copy_data(&mut entries, tensor.numel())?;
-    Ok(entries)
 }
 
 /// The fraction of entries that are not exactly zero, of every sample.

@@ -9,6 +9,7 @@
 use ndarray::linalg::general_mat_mul;
 use ndarray::{Array2, ArrayView2, Axis, s};
 use rayon::prelude::*;
+use tch::kind::Element;
 use tch::{Kind, Tensor};
 
 use crate::Result;
@@ -28,51 +29,92 @@ pub(crate) struct Extents {
     pub p: usize,
 }
 
-/// The rate of every sample, from entries in the order `[B, n, K, p]`; NaN where an entry is not finite.
-pub(crate) fn on_host<T: Copy + Sync + Into<f64>>(uz: &[T], extents: Extents, gamma: f64) -> Vec<f64> {
+/// The rate of every sample of a tensor `[B, n, K p]` on the CPU, converted to T, which must hold its entries without rounding; NaN
+/// where an entry is not finite.
+///
+/// # Errors
+/// libtorch refuses the conversion.
+pub(crate) fn on_host<T>(uz: &Tensor, extents: Extents, gamma: f64) -> Result<Vec<f64>>
+where
+    T: Element + Copy + Sync + Into<f64>,
+{
     let Extents { batch, tokens, heads, p } = extents;
-    let side = tokens.min(p);
-    let columns = || std::array::from_fn(|_| vec![0.0; side]);
-    let buffers = || (Array2::zeros((tokens, p)), Array2::zeros((side, side)), columns());
-    let of_head = |(unit, m, columns): &mut (Array2<f64>, Array2<f64>, [Vec<f64>; 4]), index: usize| {
-        let (sample, head) = (index / heads, index % heads);
-        let rows = uz[sample * tokens * heads * p..].chunks_exact(heads * p).map(|row| &row[head * p..][..p]);
-        if !unit_norm(rows, unit) {
-            return f64::NAN;
+    let (size, threads) = (tokens * heads * p, rayon::current_num_threads());
+    // A few samples are copied and measured at a time, while they lie in the cache; with eight heads for each thread none waits long.
+    let group = if threads > 1 { (8 * threads).div_ceil(heads).min(batch) } else { 1 };
+    let mut entries = vec![T::ZERO; group * size];
+    let mut scratch = Scratch::new(tokens.min(p));
+    let mut rates = Vec::with_capacity(batch * heads);
+    for start in (0..batch).step_by(group) {
+        let samples = group.min(batch - start);
+        let part = uz.f_narrow(0, start as i64, samples as i64)?.f_to_kind(T::KIND)?.f_contiguous()?;
+        part.f_copy_data(&mut entries, samples * size)?;
+        let of_head = |scratch: &mut Scratch, index: usize| {
+            let rows = entries[index / heads * size..][..size].chunks_exact(heads * p);
+            scratch.rate(rows.map(|row| &row[index % heads * p..][..p]), [tokens, p], gamma)
+        };
+        if threads > 1 {
+            let part: Vec<f64> =
+                (0..samples * heads).into_par_iter().map_init(|| Scratch::new(tokens.min(p)), of_head).collect();
+            rates.extend(part);
+        } else {
+            // With one thread there is nobody to hand the heads to.
+            rates.extend((0..samples * heads).map(|index| of_head(&mut scratch, index)));
         }
-        shifted_gram(if p <= tokens { unit.t() } else { unit.view() }, gamma, m);
-        0.5 * log_det(m, columns)
-    };
-    let all = 0..batch * heads;
-    let rates: Vec<f64> = if rayon::current_num_threads() > 1 {
-        all.into_par_iter().map_init(buffers, of_head).collect()
-    } else {
-        // With one thread there is nobody to hand the heads to.
-        let mut buffers = buffers();
-        all.map(|index| of_head(&mut buffers, index)).collect()
-    };
-    rates.chunks_exact(heads).map(|heads| heads.iter().sum()).collect()
+    }
+    Ok(rates.chunks_exact(heads).map(|heads| heads.iter().sum()).collect())
 }
 
-/// Writes the tokens, scaled to unit norm, into the rows of `unit`; false where one of them is not finite.
-fn unit_norm<'a, T: Copy + Into<f64> + 'a>(tokens: impl Iterator<Item = &'a [T]>, unit: &mut Array2<f64>) -> bool {
-    let p = unit.ncols();
-    let rows = unit.as_slice_mut().into_iter().flat_map(|entries| entries.chunks_exact_mut(p));
-    let mut finite = true;
-    for (row, token) in rows.zip(tokens) {
-        // Eight sums, which the compiler keeps side by side.
-        let mut sums = [0.0; 8];
-        let (whole, rest) = token.as_chunks::<8>();
-        for eight in whole {
-            sums.iter_mut().zip(eight).for_each(|(sum, &x)| *sum += x.into() * x.into());
-        }
-        sums.iter_mut().zip(rest).for_each(|(sum, &x)| *sum += x.into() * x.into());
-        let norm = sums.iter().sum::<f64>().sqrt();
-        finite &= norm.is_finite();
-        let scale = norm.max(NORM_FLOOR).recip();
-        row.iter_mut().zip(token).for_each(|(to, &x)| *to = x.into() * scale);
+/// What the measure of one head is worked out in.
+struct Scratch {
+    /// The tokens, scaled to unit norm, one after the other.
+    unit: Vec<f64>,
+    /// The smaller form of `I + gamma W W^T`.
+    m: Array2<f64>,
+    /// What is eliminated at a time.
+    columns: [Vec<f64>; 4],
+}
+
+impl Scratch {
+    fn new(side: usize) -> Self {
+        Self { unit: vec![], m: Array2::zeros((side, side)), columns: std::array::from_fn(|_| vec![0.0; side]) }
     }
-    finite
+
+    /// The rate of one head's tokens, given one after the other.
+    fn rate<'a, T: Copy + Into<f64> + 'a>(
+        &mut self,
+        rows: impl Iterator<Item = &'a [T]>,
+        [tokens, p]: [usize; 2],
+        gamma: f64,
+    ) -> f64 {
+        self.unit.clear();
+        self.unit.reserve(tokens * p);
+        let mut finite = true;
+        for token in rows {
+            let norm = norm(token);
+            finite &= norm.is_finite();
+            let scale = norm.max(NORM_FLOOR).recip();
+            self.unit.extend(token.iter().map(|&x| x.into() * scale));
+        }
+        match ArrayView2::from_shape((tokens, p), &self.unit) {
+            Ok(unit) if finite => {
+                shifted_gram(if p <= tokens { unit.t() } else { unit }, gamma, &mut self.m);
+                0.5 * log_det(&mut self.m, &mut self.columns)
+            }
+            _ => f64::NAN,
+        }
+    }
+}
+
+/// The Euclidean norm, by eight sums that the compiler keeps side by side.
+fn norm<T: Copy + Into<f64>>(token: &[T]) -> f64 {
+    let mut sums = [0.0; 8];
+    let (whole, rest) = token.as_chunks::<8>();
+    for eight in whole {
+        sums.iter_mut().zip(eight).for_each(|(sum, &x)| *sum += x.into() * x.into());
+    }
+    sums.iter_mut().zip(rest).for_each(|(sum, &x)| *sum += x.into() * x.into());
+    sums.iter().sum::<f64>().sqrt()
 }
 
 /// The lower triangle of `I + gamma W W^T`.
@@ -149,8 +191,7 @@ mod tests {
         let [batch, tokens, heads, p] = [batch, tokens, heads, width / heads].map(|x| x as usize);
         let extents = Extents { batch, tokens, heads, p };
         let gamma = p as f64 / (tokens as f64 * 0.01);
-        let entries = Vec::<f32>::try_from(uz.flatten(0, -1)).unwrap();
-        [on_host(&entries, extents, gamma), by_tensors(uz, extents, gamma).unwrap().try_into().unwrap()]
+        [on_host::<f32>(uz, extents, gamma).unwrap(), by_tensors(uz, extents, gamma).unwrap().try_into().unwrap()]
     }
 
     #[test]
