@@ -10,17 +10,15 @@
 //! Departures: a token that projects to zero adds nothing (the script divides 0 by 0), and the spread of the non-zero
 //! fraction is unbiased like that of the rate (the script's is not).
 
+use crate::rate::{self, Extents};
 use crate::stats::{LayerStats, Running};
 use crate::{Error, Result};
 use std::collections::BTreeMap;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 use whitebox_model::probe::{Probe, Site};
 
 /// eps^2, the squared coding precision of the released analysis script.
 pub const EPS_SQUARED: f64 = 0.01;
-
-/// Below this a token's norm counts as zero.
-const NORM_FLOOR: f64 = 1e-12;
 
 /// R^c of every sample, in nats: unit-norm tokens per head, eps^2 = [`EPS_SQUARED`], summed over the heads.
 ///
@@ -35,18 +33,17 @@ pub fn coding_rate(uz: &Tensor, heads: usize) -> Result<Tensor> {
     if batch == 0 {
         return Ok(Tensor::f_zeros([0], (Kind::Double, uz.device()))?);
     }
-    let w = uz.detach().f_to_kind(Kind::Double)?.f_reshape([batch, tokens, heads, p])?.f_transpose(1, 2)?;
-    let w = w.f_div(&w.f_norm_scalaropt_dim(2, [-1i64].as_slice(), true)?.f_clamp_min(NORM_FLOOR)?)?;
-    let wt = w.f_transpose(-2, -1)?;
-    let gram = if p <= tokens { wt.f_matmul(&w)? } else { w.f_matmul(&wt)? };
     let gamma = p as f64 / (tokens as f64 * EPS_SQUARED);
-    let eye = Tensor::f_eye(p.min(tokens), (Kind::Double, uz.device()))?;
-    // The matrix is at least I, so a factorisation fails only on values that are not finite: those are told apart by
-    // 0 * sum, which is NaN for them and 0 otherwise.
-    let (factor, _info) = eye.f_add(&(&gram * gamma))?.f_linalg_cholesky_ex(false, false)?;
-    let half_logdet = factor.f_diagonal(0, -2, -1)?.f_log()?.f_sum_dim_intlist([-1i64].as_slice(), false, None)?;
-    let finite = gram.f_sum_dim_intlist([-2i64, -1].as_slice(), false, None)?.f_mul_scalar(0.0)?;
-    Ok(half_logdet.f_add(&finite)?.f_sum_dim_intlist([-1i64].as_slice(), false, None)?)
+    let [batch, tokens, heads, p] = [batch, tokens, heads, p].map(|extent| extent.unsigned_abs() as usize);
+    let extents = Extents { batch, tokens, heads, p };
+    let uz = uz.detach();
+    let rates = match (uz.device(), uz.kind()) {
+        // These fit float32 without rounding.
+        (Device::Cpu, Kind::Float | Kind::BFloat16 | Kind::Half) => rate::on_host::<f32>(&uz, extents, gamma)?,
+        (Device::Cpu, _) => rate::on_host::<f64>(&uz, extents, gamma)?,
+        _ => return rate::by_tensors(&uz, extents, gamma),
+    };
+    Ok(Tensor::f_from_slice(&rates)?)
 }
 
 /// The fraction of entries that are not exactly zero, of every sample.

@@ -10,12 +10,13 @@
 //! | [`plots`] | figures as SVG: line chart, confusion matrix, bars |
 //! | [`report`] | one self-contained HTML page |
 //!
-//! Only [`layerwise`] touches tensors; what it finds is plain data, which the rest reads.
+//! Only [`layerwise`] and the formula behind it touch tensors; what they find is plain data, which the rest reads.
 
 mod error;
 pub mod layerwise;
 pub mod metrics;
 pub mod plots;
+mod rate;
 pub mod report;
 pub mod stats;
 mod text;

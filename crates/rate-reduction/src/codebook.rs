@@ -6,12 +6,15 @@
 use ndarray::{Array2, ArrayView2, Axis, concatenate, s};
 use rayon::prelude::*;
 
+use crate::product::product;
 use crate::{Error, Real, Result, check};
 
 /// K bases, each `d x p`, checked once for shape and finiteness.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Codebook<A> {
     bases: Vec<Array2<A>>,
+    /// The same numbers side by side, `[U_1 ... U_K]`: all subspaces in one product cost less than K products and a sum.
+    all: Array2<A>,
     d: usize,
     p: usize,
 }
@@ -30,7 +33,9 @@ impl<A: Real> Codebook<A> {
             check::matrix("a basis of the codebook", u.view())?;
             check::shape("a basis of the codebook", u.shape(), &[d, p])?;
         }
-        Ok(Self { bases, d, p })
+        let views: Vec<_> = bases.iter().map(|m| m.view()).collect();
+        let all = concatenate(Axis(1), &views).expect("every basis is d x p");
+        Ok(Self { bases, all, d, p })
     }
 
     /// From `[U_1 ... U_K]`, `d x Kp`: the transpose of a `qkv` weight as PyTorch stores it.
@@ -48,8 +53,7 @@ impl<A: Real> Codebook<A> {
 
     /// `[U_1 ... U_K]`, `d x Kp`.
     pub fn to_matrix(&self) -> Array2<A> {
-        let views: Vec<_> = self.bases.iter().map(|m| m.view()).collect();
-        concatenate(Axis(1), &views).expect("the constructor made every basis d x p")
+        self.all.clone()
     }
 
     /// The bases `U_k`, each `d x p`.
@@ -81,7 +85,17 @@ impl<A: Real> Codebook<A> {
     /// `z` must be finite, non-empty and have d rows.
     pub fn project(&self, z: ArrayView2<'_, A>) -> Result<Vec<Array2<A>>> {
         self.admit(z)?;
-        self.bases.par_iter().map(|u| check::computed("U_k^T Z", u.t().dot(&z))).collect()
+        Ok(self.coordinates(z)?.axis_chunks_iter(Axis(0), self.p).map(|v| v.to_owned()).collect())
+    }
+
+    /// `[U_1^T Z; ...; U_K^T Z]`, `Kp x N`, for a `z` that was admitted.
+    pub(crate) fn coordinates(&self, z: ArrayView2<'_, A>) -> Result<Array2<A>> {
+        check::computed("U_k^T Z", product(A::of(1.0), self.all.t(), z))
+    }
+
+    /// `sum_k U_k V_k` of `[V_1; ...; V_K]`, `Kp x N`.
+    pub(crate) fn spread(&self, heads: ArrayView2<'_, A>) -> Array2<A> {
+        product(A::of(1.0), self.all.view(), heads)
     }
 
     /// `sum_k f(U_k)` for a `z` that was admitted, the terms computed in parallel and added in order, so that the sum does not depend on the number of threads.

@@ -11,7 +11,7 @@
 use ndarray::{ArrayView2, ArrayView3, Axis};
 use rayon::prelude::*;
 
-use crate::{Codebook, Form, Precision, Real, Result, check, resolvent, unit_norm};
+use crate::{Codebook, Form, Precision, Real, Result, check, product, resolvent, unit_norm};
 
 /// What stands in the place of eps^2 in CRATE's released measurements.
 const RELEASED_EPS_SQUARED: f64 = 0.01;
@@ -47,10 +47,11 @@ pub fn coding_rate_in_form<A: Real>(z: ArrayView2<'_, A>, precision: Precision, 
 /// # Errors
 /// `z` must be finite, not empty, and have the codebook's d.
 pub fn compression_rate<A: Real>(z: ArrayView2<'_, A>, codebook: &Codebook<A>, precision: Precision) -> Result<A> {
-    let heads = codebook.project(z)?;
-    let gamma = precision.gamma(codebook.subspace_dim(), z.ncols())?;
-    let form = Form::smaller(codebook.subspace_dim(), z.ncols());
-    let terms: Vec<A> = heads.par_iter().map(|v| half_log_det(v.view(), gamma, form)).collect::<Result<_>>()?;
+    codebook.admit(z)?;
+    let mut heads = codebook.coordinates(z)?;
+    let p = codebook.subspace_dim();
+    let (gamma, form) = (precision.gamma(p, z.ncols())?, Form::smaller(p, z.ncols()));
+    let terms = product::per_block(&mut heads, p, |v| half_log_det(v.view(), gamma, form))?;
     check::computed_scalar("R^c", terms.into_iter().sum())
 }
 

@@ -5,6 +5,7 @@
 mod approximation;
 mod batch;
 mod check;
+mod cholesky;
 mod codebook;
 mod coding_rate;
 mod error;
@@ -17,6 +18,7 @@ mod mssa;
 mod multi_head;
 mod objective;
 mod precision;
+mod product;
 mod real;
 mod resolvent;
 mod subspace;
@@ -30,7 +32,10 @@ pub use coding_rate::{
     coding_rate, coding_rate_in_form, compression_rate, rate_reduction, released_compression_measure,
 };
 pub use error::{Error, Result};
-pub use gradient::{coding_rate_gradient, compression_rate_gradient, rate_reduction_gradient};
+pub use gradient::{
+    coding_rate_and_gradient, coding_rate_gradient, compression_rate_and_gradient, compression_rate_gradient,
+    rate_reduction_and_gradient, rate_reduction_gradient,
+};
 pub use hessian::{coding_rate_hvp, compression_rate_hvp, rate_reduction_hvp};
 pub use ista::{IstaGradient, ista, ista_backward, ista_one_product, ista_operator, lasso, proximal_step};
 pub use mcr2::{Mcr2, Memberships, mcr2, mcr2_gradient};

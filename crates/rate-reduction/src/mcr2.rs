@@ -131,7 +131,7 @@ pub fn mcr2_gradient<A: Real>(
     admit(z, memberships)?;
     let scale = check::rounded("d / eps^2", precision.alpha(z.nrows(), 1)?)?;
     let terms = memberships.per_class(|weights, share| {
-        let gradient = Resolvent::new((&z * &weights).view(), scale)?.gradient()?;
+        let gradient = Resolvent::new((&z * &weights).view(), scale)?.into_gradient()?;
         Ok(gradient * &weights * share)
     })?;
     let expansion = coding_rate_gradient(z, precision)?;
