@@ -11,7 +11,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use image::{DynamicImage, ImageFormat, RgbImage, codecs::jpeg::JpegEncoder};
+use image::{DynamicImage, ImageFormat, RgbImage, codecs::jpeg::JpegEncoder, imageops::FilterType};
+use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
 use whitebox_datasets::{
     Dataset, Filter, ImageFolder, Loader, LoaderConfig, Pipeline, SampleRng, Split, Transform, decode, idx,
 };
@@ -111,5 +112,51 @@ fn loading(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, decoding, transforms, loading);
+/// Writes the photographs of `data/` as JPEG files of quality 90 to `folder/photos/`, which makes an image folder.
+fn write_photos(folder: &Path, [width, height]: [u32; 2], chroma: SamplingFactor) {
+    let class = folder.join("photos");
+    std::fs::create_dir_all(&class).expect("a folder can be made");
+    let photos = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/photos");
+    for entry in std::fs::read_dir(photos).expect("data/ is whole") {
+        let photo = entry.expect("data/ is whole").path();
+        let image = image::open(&photo).expect("a photograph decodes").to_rgb8();
+        let image = image::imageops::resize(&image, width, height, FilterType::CatmullRom);
+        let name = class.join(photo.file_name().expect("a file has a name")).with_extension("jpg");
+        let mut encoder = Encoder::new_file(name, 90).expect("a file can be written");
+        encoder.set_sampling_factor(chroma);
+        encoder.encode(&image, width as u16, height as u16, ColorType::Rgb).expect("an RGB image encodes as JPEG");
+    }
+}
+
+/// One core's images a second, from file to normalised floats, on the files that torchvision is measured on.
+/// Each pass is another epoch, so that crops differ as they do in training.
+fn versus_torchvision(c: &mut Criterion) {
+    let mut group = c.benchmark_group("versus_torchvision");
+    let temporary = tempfile::tempdir().expect("a temporary folder");
+    let files = std::env::var_os("WHITEBOX_BENCH_FILES").map_or(temporary.path().to_owned(), Into::into);
+    let cases = [
+        ("photos_500x375", [500, 375], 224, SamplingFactor::F_2_2),
+        ("photos_32x32", [32, 32], 32, SamplingFactor::F_2_2),
+        ("photos_500x375_444", [500, 375], 224, SamplingFactor::F_1_1),
+    ];
+    for (name, size, side, chroma) in cases {
+        let folder = files.join(name);
+        write_photos(&folder, size, chroma);
+        let set = Arc::new(ImageFolder::open(&folder).expect("the folder is whole"));
+        group.throughput(Throughput::Elements(set.len() as u64));
+        let steps = vec![Transform::random_resized_crop(side), Transform::HorizontalFlip { probability: 0.5 }];
+        let config = LoaderConfig { batch_size: set.len(), workers: 0, ..Default::default() };
+        let loader = Loader::new(set, Arc::new(imagenet(steps)), config).expect("the settings are valid");
+        let mut epoch = 0;
+        group.bench_function(name, |b| {
+            b.iter(|| {
+                epoch += 1;
+                loader.epoch(epoch, 0).map(|batch| batch.expect("the files are whole").labels.len()).sum::<usize>()
+            })
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, decoding, transforms, loading, versus_torchvision);
 criterion_main!(benches);

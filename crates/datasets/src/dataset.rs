@@ -81,6 +81,17 @@ pub trait Dataset: Send + Sync {
     /// [`Error::Index`] past the end; [`Error::Decode`] or [`Error::Io`] where it cannot be read.
     fn image(&self, index: usize) -> Result<Image>;
 
+    /// Reads the sample's file into `bytes` (whose content is replaced), for a loader that decodes only the part of it
+    /// that its transforms need; `false` where there is no file, which is what this does unless it is overridden.
+    /// [`decode`](crate::decode) of the bytes must be what [`Dataset::image`] gives.
+    ///
+    /// # Errors
+    /// [`Error::Index`] past the end; [`Error::Io`] where the file cannot be read.
+    fn encoded(&self, index: usize, bytes: &mut Vec<u8>) -> Result<bool> {
+        let _ = (index, bytes);
+        Ok(false)
+    }
+
     /// What to call a sample in an error or a report.
     fn source(&self, index: usize) -> String;
 

@@ -10,23 +10,32 @@
 //! * the format is told by content, not by the file's extension;
 //! * the first frame of an animation is taken.
 //!
-//! The JPEG decoder fills up a file that breaks off with grey and reports nothing, so that truncation is looked for
-//! here: after the start of the first scan there must be an end-of-image marker.
+//! The usual kind of JPEG is decoded by [`Decoder`]; what that leaves goes to the general decoders of `image`. Their
+//! JPEG decoder fills up a file that breaks off with grey and reports nothing, so that truncation is looked for here:
+//! after the start of the first scan there must be an end-of-image marker.
 
 use std::io::Cursor;
 
 use image::{DynamicImage, ImageReader, Limits};
 
+use crate::jpeg::Decoder;
+use crate::raster::Part;
 use crate::{Error, Image, Result};
 
 /// Bytes that decoding one image may take; an honest photograph of 100 megapixels fits.
-const MOST_BYTES: u64 = 512 << 20;
+pub(crate) const MOST_BYTES: u64 = 512 << 20;
 
 /// Decodes a whole file held in memory; `origin` is what an error calls it.
 ///
 /// # Errors
 /// [`Error::Decode`] where the bytes are no whole JPEG, PNG or WebP image, or one too large to decode.
 pub fn decode(bytes: &[u8], origin: &str) -> Result<Image> {
+    let whole = Decoder::default().part(bytes, Vec::new(), |size| Some(Part::whole(size)));
+    whole.map_or_else(|| decode_any(bytes, origin), |raster| Ok(raster.interleaved()))
+}
+
+/// [`decode`] by the general decoders.
+pub(crate) fn decode_any(bytes: &[u8], origin: &str) -> Result<Image> {
     let fault = |reason: String| Error::Decode { origin: origin.to_owned(), reason };
     if bytes.is_empty() {
         return Err(fault("the file is empty".into()));

@@ -13,6 +13,7 @@ use std::thread::{Builder, JoinHandle};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
+use crate::loader::Memory;
 use crate::{Batch, Error, Loader, Result};
 
 /// The batches of one epoch, in order. After an error it ends. Dropping it stops and joins its threads, each after the
@@ -27,6 +28,8 @@ pub struct Epoch {
     results: Receiver<(usize, Result<Batch>)>,
     ready: BTreeMap<usize, Result<Batch>>,
     threads: Vec<JoinHandle<()>>,
+    /// Of the caller's thread, where that does the work.
+    memory: Option<Box<Memory>>,
 }
 
 /// What the threads share.
@@ -38,11 +41,11 @@ struct Work {
 }
 
 impl Work {
-    fn batch(&self, number: usize) -> Result<Batch> {
+    fn batch(&self, number: usize, memory: &mut Memory) -> Result<Batch> {
         let size = self.loader.config().batch_size;
         let indices = self.order.chunks(size).nth(number).unwrap_or_default();
         // A batch cut short by cancelling has no reader any more.
-        self.loader.assemble(self.epoch, indices, || !self.cancelled.load(Ordering::Relaxed))
+        self.loader.assemble(self.epoch, indices, memory, || !self.cancelled.load(Ordering::Relaxed))
     }
 }
 
@@ -60,9 +63,10 @@ impl Epoch {
         let worker = |number: usize| {
             let (work, next_job, done) = (work.clone(), next_job.clone(), done.clone());
             let run = move || {
+                let mut memory = Memory::default();
                 for number in next_job {
                     // Samples are loaded under `catch_unwind` already; this is for what lies around them.
-                    let batch = catch_unwind(AssertUnwindSafe(|| work.batch(number)));
+                    let batch = catch_unwind(AssertUnwindSafe(|| work.batch(number, &mut memory)));
                     let batch = batch.unwrap_or(Err(Error::WorkerLost { batch: number }));
                     if work.cancelled.load(Ordering::Relaxed) || done.send((number, batch)).is_err() {
                         break;
@@ -74,8 +78,16 @@ impl Epoch {
         // Where the system refuses a thread the others do its work, and without any the caller's thread does it all:
         // the batches are the same.
         let threads = (0..workers.min(left.len())).map_while(|number| worker(number).ok()).collect();
-        let mut epoch =
-            Self { work, waiting: left.clone(), left, jobs: Some(jobs), results, ready: BTreeMap::new(), threads };
+        let mut epoch = Self {
+            work,
+            waiting: left.clone(),
+            left,
+            jobs: Some(jobs),
+            results,
+            ready: BTreeMap::new(),
+            threads,
+            memory: None,
+        };
         (0..ahead).for_each(|_| epoch.give_out());
         epoch
     }
@@ -90,7 +102,7 @@ impl Epoch {
     /// Waits for a batch.
     fn take(&mut self, number: usize) -> Result<Batch> {
         if self.threads.is_empty() {
-            return self.work.batch(number);
+            return self.work.batch(number, self.memory.get_or_insert_default());
         }
         loop {
             if let Some(batch) = self.ready.remove(&number) {

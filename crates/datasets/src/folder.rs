@@ -5,7 +5,8 @@
 //! sorted by path, so that an index means the same image on every machine.
 
 use std::collections::{HashMap, HashSet};
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use crate::{Dataset, Error, Image, Result, decode};
@@ -103,8 +104,17 @@ impl Dataset for ImageFolder {
     }
 
     fn image(&self, index: usize) -> Result<Image> {
+        let mut bytes = Vec::new();
+        self.encoded(index, &mut bytes)?;
+        decode(&bytes, &self.source(index))
+    }
+
+    fn encoded(&self, index: usize, bytes: &mut Vec<u8>) -> Result<bool> {
         let path = self.path(index).ok_or(Error::Index { index, len: self.len() })?;
-        decode(&fs::read(path).map_err(Error::io(path))?, &path.to_string_lossy())
+        bytes.clear();
+        let read = File::open(path).and_then(|mut file| file.read_to_end(bytes));
+        read.map_err(Error::io(path))?;
+        Ok(true)
     }
 
     fn source(&self, index: usize) -> String {

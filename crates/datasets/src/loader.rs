@@ -6,6 +6,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::decode::decode_any;
+use crate::jpeg::Decoder;
+use crate::raster::Studio;
 use crate::{Dataset, Epoch, Error, Pipeline, Result, SampleRng, permutation};
 
 /// A batch beyond this (16 GiB) is taken for a slip.
@@ -159,14 +162,20 @@ impl Loader {
     }
 
     /// Loads the samples that `indices` yields into one batch.
-    pub(crate) fn assemble(&self, epoch: u64, indices: &[usize], mut go_on: impl FnMut() -> bool) -> Result<Batch> {
+    pub(crate) fn assemble(
+        &self,
+        epoch: u64,
+        indices: &[usize],
+        memory: &mut Memory,
+        mut go_on: impl FnMut() -> bool,
+    ) -> Result<Batch> {
         let [channels, height, width] = self.shape;
         let size = channels * height * width;
         let mut images = vec![0.0; indices.len() * size];
         let (mut labels, mut loaded, mut skipped) = (Vec::new(), Vec::new(), Vec::new());
         for &index in indices.iter().take_while(|_| go_on()) {
             let slot = &mut images[loaded.len() * size..][..size];
-            match self.sample(epoch, index, slot) {
+            match self.sample(epoch, index, memory, slot) {
                 Ok(label) => {
                     labels.push(label);
                     loaded.push(index);
@@ -183,13 +192,18 @@ impl Loader {
 
     /// Loads one sample into `slot` and returns its label. Decoders meet whatever bytes lie on a disk: should one
     /// panic, the sample is named and the thread lives on.
-    fn sample(&self, epoch: u64, index: usize, slot: &mut [f32]) -> Result<i64> {
+    fn sample(&self, epoch: u64, index: usize, memory: &mut Memory, slot: &mut [f32]) -> Result<i64> {
+        let origin = || self.dataset.source(index);
         let load = || {
-            let mut rng = SampleRng::new(self.config.seed, epoch, index as u64);
-            self.pipeline.apply(self.dataset.image(index)?, &mut rng, slot)?;
+            let Memory { file, decoder, studio } = memory;
+            let rng = || SampleRng::new(self.config.seed, epoch, index as u64);
+            let encoded = self.dataset.encoded(index, file)?;
+            if !encoded || !self.pipeline.apply_encoded(file, &mut rng(), slot, decoder, studio)? {
+                let image = if encoded { decode_any(file, &origin())? } else { self.dataset.image(index)? };
+                self.pipeline.apply_with(image, &mut rng(), slot, studio)?;
+            }
             Ok(self.dataset.label(index) as i64)
         };
-        let origin = || self.dataset.source(index);
         match catch_unwind(AssertUnwindSafe(load)) {
             Ok(Ok(label)) => Ok(label),
             // These name the file already.
@@ -202,6 +216,14 @@ impl Loader {
             }
         }
     }
+}
+
+/// What one thread uses again from sample to sample.
+#[derive(Default)]
+pub(crate) struct Memory {
+    file: Vec<u8>,
+    decoder: Decoder,
+    studio: Studio,
 }
 
 fn names(pipeline: &Pipeline) -> Vec<&'static str> {

@@ -3,7 +3,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Image, Result, SampleRng, Transform, resample};
+use crate::jpeg::Decoder;
+use crate::raster::{Part, Raster, Studio};
+use crate::transform::Step;
+use crate::{Error, Image, Result, SampleRng, Transform};
 
 /// Transforms, channels and normalisation. It is checked when it is made, also when it is read from a recipe.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -13,6 +16,8 @@ pub struct Pipeline {
     channels: usize,
     mean: Vec<f32>,
     std: Vec<f32>,
+    #[serde(skip)]
+    tables: Tables,
 }
 
 #[derive(Deserialize)]
@@ -61,7 +66,8 @@ impl Pipeline {
             return Err(Error::config("std", value, "a positive number is expected"));
         }
         transforms.iter().try_for_each(Transform::validate)?;
-        Ok(Self { transforms, channels, mean, std })
+        let tables = Tables::new(&mean, &std);
+        Ok(Self { transforms, channels, mean, std, tables })
     }
 
     /// The transforms, in the order in which they are applied.
@@ -107,24 +113,121 @@ impl Pipeline {
     /// [`Error::Layout`] for an image that contradicts itself, [`Error::Unfit`] where a step cannot be applied to it,
     /// [`Error::OutputSize`] where `out` has another length than the result.
     pub fn apply(&self, image: Image, rng: &mut SampleRng, out: &mut [f32]) -> Result<()> {
+        self.apply_with(image, rng, out, &mut Studio::default())
+    }
+
+    /// [`Pipeline::apply`] with memory that is used again.
+    pub(crate) fn apply_with(
+        &self,
+        image: Image,
+        rng: &mut SampleRng,
+        out: &mut [f32],
+        studio: &mut Studio,
+    ) -> Result<()> {
         image.check()?;
-        let image = if self.channels == 1 { resample::grey(image) } else { image };
-        let image = self.transforms.iter().try_fold(image, |image, transform| transform.apply(image, rng))?;
-        let plane = image.width * image.height;
-        if out.len() != plane * self.channels {
-            return Err(Error::OutputSize { found: plane * self.channels, expected: out.len() });
-        }
-        for (c, plane) in out.chunks_exact_mut(plane).enumerate() {
-            let (mean, std) = (self.mean[c], self.std[c]);
-            let table: [f32; 256] = std::array::from_fn(|value| (value as f32 / 255.0 - mean) / std);
-            if image.channels == 1 {
-                let values = plane.iter_mut().zip(&image.pixels);
-                values.for_each(|(slot, &value)| *slot = table[usize::from(value)]);
-            } else {
-                let pixels = plane.iter_mut().zip(image.pixels.as_chunks::<3>().0);
-                pixels.for_each(|(slot, pixel)| *slot = table[usize::from(pixel[c])]);
+        let steps = self.plan([image.height, image.width], rng)?;
+        let raster = studio.planes(image);
+        self.run(raster, &steps, out, studio)
+    }
+
+    /// Decodes a file and transforms it, decoding only the part that the first transform leaves. `Ok(false)`, with
+    /// `out` and `rng` in any state, where the file has to be decoded by other means ([`Decoder`]).
+    ///
+    /// # Errors
+    /// As [`Pipeline::apply`].
+    pub(crate) fn apply_encoded(
+        &self,
+        file: &[u8],
+        rng: &mut SampleRng,
+        out: &mut [f32],
+        decoder: &mut Decoder,
+        studio: &mut Studio,
+    ) -> Result<bool> {
+        let mut plan = Ok(Vec::new());
+        let raster = decoder.part(file, studio.memory(), |size| {
+            plan = self.plan(size, rng);
+            let steps = plan.as_mut().ok()?;
+            let Some(first) = steps.first_mut() else { return Some(Part::whole(size)) };
+            let (part, rest) = first.split(size);
+            *first = rest;
+            Some(part)
+        });
+        let steps = plan?;
+        let Some(raster) = raster else { return Ok(false) };
+        self.run(raster, &steps, out, studio)?;
+        Ok(true)
+    }
+
+    /// What is to be done to an image of `[height, width]`.
+    fn plan(&self, mut size: [usize; 2], rng: &mut SampleRng) -> Result<Vec<Step>> {
+        let mut steps = Vec::with_capacity(self.transforms.len());
+        for transform in &self.transforms {
+            if let Some(step) = transform.step(size, rng)? {
+                size = step.size_after(size);
+                steps.push(step);
             }
         }
+        Ok(steps)
+    }
+
+    fn run(&self, mut raster: Raster, steps: &[Step], out: &mut [f32], studio: &mut Studio) -> Result<()> {
+        if self.channels == 1 {
+            raster.grey();
+        }
+        // A flip at the end costs nothing: the rows are read from their ends.
+        let (steps, flipped) = match steps {
+            [steps @ .., Step::Flip] => (steps, true),
+            _ => (steps, false),
+        };
+        for step in steps {
+            match *step {
+                Step::Cut { top, left, size } => raster = studio.cut(raster, top, left, size),
+                Step::Resize { part, size, filter } => raster = studio.resize(raster, &part, size, filter),
+                Step::Flip => raster.flip(),
+            }
+        }
+        let size = raster.width * raster.height;
+        if out.len() != size * self.channels {
+            return Err(Error::OutputSize { found: size * self.channels, expected: out.len() });
+        }
+        // Of a grey image every channel is the same.
+        let sources = raster.pixels.chunks_exact(size).cycle();
+        for ((plane, source), table) in out.chunks_exact_mut(size).zip(sources).zip(&self.tables.0) {
+            let rows = plane.chunks_exact_mut(raster.width).zip(source.chunks_exact(raster.width));
+            if flipped {
+                rows.for_each(|(to, from)| table.look_up(to, from.iter().rev()));
+            } else {
+                rows.for_each(|(to, from)| table.look_up(to, from.iter()));
+            }
+        }
+        studio.recycle(raster.pixels);
         Ok(())
+    }
+}
+
+/// What each value of a channel becomes.
+#[derive(Clone, PartialEq)]
+struct Table([f32; 256]);
+
+impl Table {
+    fn look_up<'a>(&self, to: &mut [f32], from: impl Iterator<Item = &'a u8>) {
+        to.iter_mut().zip(from).for_each(|(slot, &value)| *slot = self.0[usize::from(value)]);
+    }
+}
+
+/// The table of each channel, which follow from mean and deviation.
+#[derive(Clone, PartialEq)]
+struct Tables(Vec<Table>);
+
+impl Tables {
+    fn new(mean: &[f32], std: &[f32]) -> Self {
+        let table = |(mean, std): (&f32, &f32)| Table(std::array::from_fn(|value| (value as f32 / 255.0 - mean) / std));
+        Self(mean.iter().zip(std).map(table).collect())
+    }
+}
+
+impl std::fmt::Debug for Tables {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("..")
     }
 }

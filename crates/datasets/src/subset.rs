@@ -102,6 +102,11 @@ impl Dataset for Subset {
         self.whole.image(*self.indices.get(index).ok_or(Error::Index { index, len })?)
     }
 
+    fn encoded(&self, index: usize, bytes: &mut Vec<u8>) -> Result<bool> {
+        let len = self.len();
+        self.whole.encoded(*self.indices.get(index).ok_or(Error::Index { index, len })?, bytes)
+    }
+
     fn source(&self, index: usize) -> String {
         self.indices.get(index).map_or_else(|| format!("sample {index}"), |&index| self.whole.source(index))
     }

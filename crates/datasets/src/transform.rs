@@ -1,12 +1,13 @@
 //! The steps from a decoded image to one of the model's size, with the meaning they have in torchvision.
 //!
 //! A [`Transform`] is data: it is written in a recipe as a table whose `op` names the step, and it is applied by a
-//! [`Pipeline`](crate::Pipeline). Random ones draw from the sample's own [`SampleRng`], one step after the other.
+//! [`Pipeline`](crate::Pipeline). Random ones draw from the sample's own [`SampleRng`], one after the other; the size of
+//! the image is all that they need to know, so that a [`Step`] is settled before the image is decoded.
 
 use serde::{Deserialize, Serialize};
 
-use crate::resample;
-use crate::{Error, Image, Result, SampleRng};
+use crate::raster::Part;
+use crate::{Error, Result, SampleRng};
 
 /// The longest side that can be asked for, and the most pixels that a step may make (8192 x 8192), so that neither a
 /// slip in a recipe nor an image of one by sixty thousand pixels takes all memory.
@@ -193,57 +194,91 @@ impl Transform {
         }
     }
 
-    /// Applies the step.
-    pub(crate) fn apply(&self, mut image: Image, rng: &mut SampleRng) -> Result<Image> {
-        let before = [image.height, image.width];
-        match *self {
+    /// What is to be done to an image of `[height, width]`: everything that is left to chance is drawn here, so that it
+    /// is known before an image is decoded. `None` for nothing.
+    pub(crate) fn step(&self, before: [usize; 2], rng: &mut SampleRng) -> Result<Option<Step>> {
+        let unfit =
+            |reason: String| Error::Unfit { transform: self.name(), width: before[1], height: before[0], reason };
+        let step = match *self {
             Transform::Resize { filter, .. } => {
                 let [height, width] = self.size_after(before);
                 if height.checked_mul(width).is_none_or(|pixels| pixels > MOST_PIXELS) {
                     let advice = "remove the image or resize to [height, width]";
-                    let reason =
-                        format!("it would become {width} x {height}, more than {MOST_PIXELS} pixels; {advice}");
-                    return Err(self.unfit(&image, reason));
+                    return Err(unfit(format!(
+                        "it would become {width} x {height}, more than {MOST_PIXELS} pixels; {advice}"
+                    )));
                 }
-                resample::resize(image, [height, width], filter)
+                Step::Resize { part: Part::whole(before), size: [height, width], filter }
             }
             Transform::CenterCrop { size } => {
-                let [height, width] = size.height_width();
-                let top = centred(image.height, height);
-                let left = centred(image.width, width);
-                Ok(resample::window(&image, top, left, [height, width]))
+                let size = size.height_width();
+                Step::Cut { top: centred(before[0], size[0]), left: centred(before[1], size[1]), size }
             }
             Transform::RandomResizedCrop { size, scale, ratio, filter } => {
-                let (corner, part) = random_part(before, scale, ratio, rng);
-                let part = resample::window(&image, corner[0] as isize, corner[1] as isize, part);
-                resample::resize(part, size.height_width(), filter)
+                let ([top, left], [height, width]) = random_part(before, scale, ratio, rng);
+                Step::Resize { part: Part { top, left, height, width }, size: size.height_width(), filter }
             }
             Transform::RandomCrop { size, padding } => {
-                let [height, width] = size.height_width();
-                let rooms = (image.height + 2 * padding)
-                    .checked_sub(height)
-                    .zip((image.width + 2 * padding).checked_sub(width));
+                let size @ [height, width] = size.height_width();
+                let rooms =
+                    (before[0] + 2 * padding).checked_sub(height).zip((before[1] + 2 * padding).checked_sub(width));
                 let Some((down, across)) = rooms else {
-                    let reason = format!(
+                    return Err(unfit(format!(
                         "with {padding} pixels of padding it is smaller than the crop of {width} x {height}; put a resize before it"
-                    );
-                    return Err(self.unfit(&image, reason));
+                    )));
                 };
                 let top = rng.below(down + 1) as isize - padding as isize;
                 let left = rng.below(across + 1) as isize - padding as isize;
-                Ok(resample::window(&image, top, left, [height, width]))
+                Step::Cut { top, left, size }
             }
             Transform::HorizontalFlip { probability } => {
-                if rng.chance(probability) {
-                    resample::flip(&mut image);
-                }
-                Ok(image)
+                return Ok(rng.chance(probability).then_some(Step::Flip));
             }
+        };
+        Ok(Some(step))
+    }
+}
+
+/// A transform of which nothing is left to chance.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Step {
+    /// The piece of this size whose corner lies there, black outside of the image.
+    Cut { top: isize, left: isize, size: [usize; 2] },
+    /// This part of the image, brought to a size.
+    Resize { part: Part, size: [usize; 2], filter: Filter },
+    /// Left for right.
+    Flip,
+}
+
+impl Step {
+    /// `[height, width]` afterwards.
+    pub(crate) fn size_after(&self, before: [usize; 2]) -> [usize; 2] {
+        match *self {
+            Step::Cut { size, .. } | Step::Resize { size, .. } => size,
+            Step::Flip => before,
         }
     }
 
-    fn unfit(&self, image: &Image, reason: String) -> Error {
-        Error::Unfit { transform: self.name(), width: image.width, height: image.height, reason }
+    /// The part of an image of `[height, width]` that alone is needed, if this is the first step; and the step that is
+    /// to be done to that part.
+    pub(crate) fn split(self, before: [usize; 2]) -> (Part, Self) {
+        match self {
+            Step::Resize { part, size, filter } => {
+                (part, Step::Resize { part: Part::whole([part.height, part.width]), size, filter })
+            }
+            Step::Cut { top, left, size: [height, width] } => {
+                let inside = |at: isize, part: usize, whole: usize| {
+                    usize::try_from(at).ok().filter(|at| at.checked_add(part).is_some_and(|end| end <= whole))
+                };
+                match inside(top, height, before[0]).zip(inside(left, width, before[1])) {
+                    Some((top, left)) => {
+                        (Part { top, left, height, width }, Step::Cut { top: 0, left: 0, size: [height, width] })
+                    }
+                    None => (Part::whole(before), self),
+                }
+            }
+            Step::Flip => (Part::whole(before), self),
+        }
     }
 }
 
