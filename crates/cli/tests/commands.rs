@@ -24,7 +24,7 @@ fn trained() -> &'static Path {
 
 #[test]
 fn every_help_ends_in_examples() {
-    for word in ["demo", "train", "eval", "predict", "convert", "recipes"] {
+    for word in ["demo", "train", "eval", "predict", "convert", "recipes", "throughput"] {
         let help = said(Path::new("."), &[word, "--help"]);
         let (_, examples) = help.split_once("Examples:\n").unwrap_or_else(|| panic!("{word}: {help}"));
         assert!(examples.lines().count() > 0 && examples.lines().all(|l| l.starts_with("  cargo xtask ")), "{help}");
@@ -193,4 +193,51 @@ fn the_model_in_the_repository_is_used_where_none_is_named() {
     assert_eq!(text.lines().count(), 6, "{text}");
     let known = whitebox_datasets::idx::FASHION_MNIST_CLASSES;
     assert!(text.lines().skip(1).all(|line| known.iter().any(|class| line.ends_with(class))), "{text}");
+}
+
+/// A CRATE that takes no time to speak of.
+const SMALLEST: [&str; 6] = ["--set", "model.image=[32,32]", "--set", "model.depth=2", "--batch", "2"];
+
+#[test]
+fn throughput_measures_either_pass_and_memory() {
+    let here = Path::new(".");
+    for (pass, precision) in [("training", "float32"), ("training", "bfloat16"), ("inference", "bfloat16")] {
+        let args =
+            ["throughput", "crate-tiny", "--pass", pass, "--precision", precision, "--seconds", "0.01", "--json"];
+        let found: Value = serde_json::from_str(&said(here, &[&args[..], &SMALLEST].concat())).unwrap();
+        assert_eq!((&found["batch"], &found["threads"]), (&2.into(), &1.into()));
+        let number = |key: &str| found[key].as_f64().unwrap();
+        assert!((number("ms_per_image") * number("images_per_second") - 1000.0).abs() < 1e-6);
+        assert!(number("gflops") > 0.0 && found["repeats"].as_u64().unwrap() >= 3);
+    }
+    let memory = said(here, &[&["throughput", "vit-tiny", "--memory", "--json"][..], &SMALLEST].concat());
+    let memory: Value = serde_json::from_str(&memory).unwrap();
+    // Gradients and two moments of a model of more than a million numbers, at least.
+    assert!(memory["peak_bytes"].as_u64().unwrap() > 12_000_000, "{memory}");
+    assert!(said(here, &["throughput", "matmul", "--seconds", "0.01"]).contains("GFLOP/s"));
+}
+
+#[test]
+fn throughput_takes_turns() {
+    let mut command = whitebox(Path::new("."));
+    command.args(["throughput", "crate-tiny", "--seconds", "0.01", "--turns"]).args(SMALLEST).write_stdin("1\n2\n");
+    let output = command.assert().success().get_output().stdout.clone();
+    let lines: Vec<Value> =
+        String::from_utf8(output).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 3);
+    assert!(lines[0]["ready"] == true && lines[0]["gflop_per_image"].as_f64().unwrap() > 0.0);
+    assert!(lines[1..].iter().all(|line| line["ms"].as_f64().unwrap() > 0.0));
+}
+
+#[test]
+fn throughput_refuses_what_it_cannot_measure() {
+    for (args, words) in [
+        (&["crate-tinny"][..], &["crate-tinny", "crate-tiny"][..]),
+        (&["crate-tiny", "--seconds", "0"], &["--seconds 0", "above 0"]),
+        (&["crate-tiny", "--batch", "0"], &["0", "batch"]),
+        (&["crate-tiny", "--batch", "1000000"], &["GiB"]),
+        (&["crate-tiny", "--set", "model.heads=5"], &["heads"]),
+    ] {
+        refused(tempfile::tempdir().unwrap().path(), &[&["throughput"], args].concat(), words);
+    }
 }
