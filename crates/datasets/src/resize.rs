@@ -48,12 +48,13 @@ impl Weights {
         }
         for x in self.starts.len()..to {
             let centre = (x as f64 + 0.5) * scale;
-            let mut first = (centre - radius).floor().max(0.0) as usize;
+            let start = (centre - radius).floor().max(0.0) as usize;
             let end = (centre + radius).ceil().min(from as f64) as usize;
             let place = self.exact.len();
-            let mut sum = 0.0;
-            for k in first..end {
+            let (mut first, mut sum) = (start, 0.0);
+            for k in start..end {
                 let weight = function((k as f64 - (centre - 0.5)) * (1.0 / stretch));
+                // Zeros at the beginning are left out.
                 if k == first && weight == 0.0 {
                     first += 1;
                 } else {
@@ -160,8 +161,8 @@ impl Resizer {
                 columns(simd, from, stride, part, &self.down, y, line);
             }
             for x in (0..row).step_by(LANES) {
-                let block = std::array::from_fn(|y| u8x16::from_slice(simd, &self.strip[y * row + x..][..LANES]));
-                for (slot, column) in self.turned[x * LANES..].as_chunks_mut().0.iter_mut().zip(transposed(block)) {
+                let columns = transposed(block(simd, &self.strip[x..], row));
+                for (slot, column) in self.turned[x * LANES..].as_chunks_mut().0.iter_mut().zip(columns) {
                     *slot = bytes(column);
                 }
             }
@@ -169,18 +170,16 @@ impl Resizer {
                 let (first, weights) = self.across.of(x);
                 let columns = &self.turned[first * LANES..];
                 *slot = match weights {
-                    &[a] => beside(simd, columns, [a], self.across.shift),
-                    &[a, b] => beside(simd, columns, [a, b], self.across.shift),
-                    &[a, b, c] => beside(simd, columns, [a, b, c], self.across.shift),
+                    [a] => beside(simd, columns, [*a], self.across.shift),
+                    [a, b] => beside(simd, columns, [*a, *b], self.across.shift),
+                    [a, b, c] => beside(simd, columns, [*a, *b, *c], self.across.shift),
                     _ => general(simd, columns, LANES, weights, self.across.shift),
                 };
             }
             for x in (0..width).step_by(LANES) {
-                let block = std::array::from_fn(|column| {
-                    u8x16::from_slice(simd, &self.narrowed[(x + column) * LANES..][..LANES])
-                });
+                let lines = transposed(block(simd, &self.narrowed[x * LANES..], LANES));
                 let columns = LANES.min(width - x);
-                for (line, row) in to[top * width..].chunks_mut(width).take(rows).zip(transposed(block)) {
+                for (line, row) in to[top * width..].chunks_mut(width).take(rows).zip(lines) {
                     line[x..x + columns].copy_from_slice(&bytes(row)[..columns]);
                 }
             }
@@ -194,9 +193,9 @@ fn columns<S: Simd>(simd: S, from: &[u8], stride: usize, part: &Part, down: &Wei
     let (first, weights) = down.of(y);
     match weights {
         _ if part.width < LANES => {}
-        &[a] => return above(simd, from, stride, part, first, [a], down.shift, line),
-        &[a, b] => return above(simd, from, stride, part, first, [a, b], down.shift, line),
-        &[a, b, c] => return above(simd, from, stride, part, first, [a, b, c], down.shift, line),
+        [a] => return above(simd, from, stride, part, first, [*a], down.shift, line),
+        [a, b] => return above(simd, from, stride, part, first, [*a, *b], down.shift, line),
+        [a, b, c] => return above(simd, from, stride, part, first, [*a, *b, *c], down.shift, line),
         _ => {}
     }
     for (x, slot) in line.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
@@ -313,13 +312,25 @@ fn load<S: Simd>(simd: S, source: &[u8], at: usize) -> u8x16<S> {
 /// Columns for rows: the upper half is dealt between the lower, four times.
 #[inline(always)]
 fn transposed<S: Simd>(mut rows: [u8x16<S>; LANES]) -> [u8x16<S>; LANES] {
+    // Loops rather than `array::from_fn`, which unoptimised code around it keeps from being vectors.
     for _ in 0..4 {
-        rows = std::array::from_fn(|i| {
-            let (upper, lower) = (rows[i / 2], rows[i / 2 + LANES / 2]);
-            if i % 2 == 0 { upper.zip_low(lower) } else { upper.zip_high(lower) }
-        });
+        let before = rows;
+        for i in 0..LANES / 2 {
+            let (upper, lower) = (before[i], before[i + LANES / 2]);
+            (rows[2 * i], rows[2 * i + 1]) = (upper.zip_low(lower), upper.zip_high(lower));
+        }
     }
     rows
+}
+
+/// [`LANES`] vectors of which each begins `stride` after the one before.
+#[inline(always)]
+fn block<S: Simd>(simd: S, source: &[u8], stride: usize) -> [u8x16<S>; LANES] {
+    let mut out = [u8x16::splat(simd, 0); LANES];
+    for (slot, vector) in out.iter_mut().zip(source.chunks(stride)) {
+        *slot = u8x16::from_slice(simd, &vector[..LANES]);
+    }
+    out
 }
 
 #[cfg(test)]

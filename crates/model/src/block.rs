@@ -64,7 +64,7 @@ impl Block {
 
     /// `Z^l` to `Z^{l+1}`.
     ///
-    /// The released layer on the CPU is computed [as one operation](crate::whole_layer), unless `probe` wants to see into it.
+    /// The released layer on the CPU is computed as one operation (`whole_layer.rs`), unless `probe` wants to see into it.
     ///
     /// # Shapes
     /// `z`: `[B, n, d]` to `[B, n, d]`.

@@ -1,5 +1,7 @@
 //! From luminance and chrominance to red, green and blue, with chroma interpolated to full size: the integers of
 //! libjpeg's "fancy" upsampling and of its colour conversion.
+//!
+//! Nothing here overflows; sums are `wrapping_` because the checks of a debug build keep a loop from becoming vectors.
 
 use super::scan::Plane;
 use crate::raster::Part;
@@ -49,10 +51,11 @@ fn widened<'a>(
         let near = y / 2;
         let far = if y % 2 == 0 { near.saturating_sub(1) } else { (near + 1).min(place.end[1] - 1) };
         let (near, far) = (line(near), line(far));
-        let sum = |x: usize| 3 * u16::from(near[x - column]) + u16::from(far[x - column]);
+        let weigh = |near: u8, far: u8| u16::from(near).wrapping_mul(3).wrapping_add(u16::from(far));
+        let sum = |x: usize| weigh(near[x - column], far[x - column]);
         sums.push(sum(before));
         let both = near[first - column..end - column].iter().zip(&far[first - column..end - column]);
-        sums.extend(both.map(|(&near, &far)| 3 * u16::from(near) + u16::from(far)));
+        sums.extend(both.map(|(&near, &far)| weigh(near, far)));
         sums.push(sum(after));
         (4, 8, 7)
     };
@@ -61,7 +64,10 @@ fn widened<'a>(
     let (lefts, middles, rights) = (&sums[..count], &sums[1..][..count], &sums[2..][..count]);
     let pairs = wide.as_chunks_mut::<2>().0.iter_mut().zip(lefts).zip(middles).zip(rights);
     for (((pair, &left), &middle), &right) in pairs {
-        *pair = [((3 * middle + left + low) >> scale) as u8, ((3 * middle + right + high) >> scale) as u8];
+        let middle = middle.wrapping_mul(3);
+        let (left, right) =
+            (middle.wrapping_add(left.wrapping_add(low)), middle.wrapping_add(right.wrapping_add(high)));
+        *pair = [(left >> scale) as u8, (right >> scale) as u8];
     }
     &wide[left % 2..][..width]
 }
@@ -89,10 +95,12 @@ pub(super) fn convert(
         let row = y * width..(y + 1) * width;
         let outs = red[row.clone()].iter_mut().zip(&mut green[row.clone()]).zip(&mut blue[row]);
         for ((((r, g), b), &luma), (&cb, &cr)) in outs.zip(luma).zip(cb.iter().zip(cr)) {
-            let (luma, cb, cr) = (i32::from(luma), i32::from(cb) - 128, i32::from(cr) - 128);
-            *r = (luma + ((91_881 * cr + 32_768) >> 16)).clamp(0, 255) as u8;
-            *g = (luma + ((-22_554 * cb - 46_802 * cr + 32_768) >> 16)).clamp(0, 255) as u8;
-            *b = (luma + ((116_130 * cb + 32_768) >> 16)).clamp(0, 255) as u8;
+            let (luma, cb, cr) = (i32::from(luma), i32::from(cb).wrapping_sub(128), i32::from(cr).wrapping_sub(128));
+            // In units of 2^-16, rounded.
+            let limited = |shift: i32| luma.wrapping_add(shift.wrapping_add(1 << 15) >> 16).clamp(0, 255) as u8;
+            *r = limited(cr.wrapping_mul(91_881));
+            *g = limited(cb.wrapping_mul(-22_554).wrapping_sub(cr.wrapping_mul(46_802)));
+            *b = limited(cb.wrapping_mul(116_130));
         }
     }
 }

@@ -49,7 +49,8 @@ impl Decoder {
         choose: impl FnOnce([usize; 2]) -> Option<Part>,
     ) -> Option<Raster> {
         let header = Header::read(bytes, &mut self.tables)?;
-        if 4 * (header.width * header.height) as u64 > MOST_BYTES {
+        // Samples of three components, and the pixels that become of them.
+        if 6 * (header.width * header.height) as u64 > MOST_BYTES {
             return None;
         }
         self.data.read(bytes.get(header.scan..)?)?;

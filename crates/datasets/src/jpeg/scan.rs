@@ -65,8 +65,9 @@ impl<'a> Bits<'a> {
     fn refill(&mut self) {
         let next = self.data.get(self.at..).and_then(|rest| rest.first_chunk::<8>());
         let next = next.map_or(0, |bytes| u64::from_be_bytes(*bytes));
-        self.bits |= next >> self.count;
-        self.at = self.at.wrapping_add(((63 - self.count) >> 3) as usize);
+        self.bits |= next.wrapping_shr(self.count);
+        // The count is 63 at most, and what is missing from it the other bits.
+        self.at = self.at.wrapping_add(((63 ^ self.count) >> 3) as usize);
         self.count |= 56;
     }
 
@@ -174,6 +175,10 @@ pub(super) fn read<S: Simd>(
     let mut block = [0i16; 64];
     let (mut left, mut part) = (interval, 0);
     for row in 0..wanted.rows.end {
+        // A file that declares more than it holds is not read on in zeros.
+        if bits.read() > data.parts[part + 1] {
+            return None;
+        }
         for column in 0..per_row {
             if left == 0 {
                 part += 1;

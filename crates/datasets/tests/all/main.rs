@@ -8,6 +8,7 @@ mod data;
 mod digits;
 mod folder;
 mod idx;
+mod jpeg;
 mod loader;
 mod pipeline;
 mod subset;
