@@ -27,8 +27,8 @@ use crate::memory;
   cargo xtask throughput crate-small --pass inference --precision bfloat16
   cargo xtask throughput crate-base --device cuda --precision bfloat16 --batch 512
   cargo xtask throughput crate-tiny --set model.image=[384,384] --batch 4
-  cargo xtask throughput crate-tiny --memory --batch 64      # what a training step takes beside model and batch
-  cargo xtask throughput matmul                              # the ceiling: plain matrix products")]
+  cargo xtask throughput crate-tiny --memory --batch 64   # of a training step
+  cargo xtask throughput matmul                           # the ceiling")]
 pub struct ThroughputArgs {
     /// A preset, a file with a model, or `matmul`.
     model: String,
