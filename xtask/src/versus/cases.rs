@@ -149,7 +149,7 @@ fn peak(options: &Options, model: &'static str, precision: &'static str) -> Case
     let device = options.device.word();
     let of_both =
         format!("--pass training --precision {precision} --batch {} --device {device}", options.memory_batch());
-    let ours = Program::Ours(words(&format!("throughput {model} {of_both} --memory")));
+    let ours = Program::Ours(words(&format!("throughput {model} {of_both} --memory --json")));
     let mut entries = vec![Entry { name: "ours", plan: Plan::Once(ours) }];
     entries.extend(forms(options).map(|(name, form, mode)| {
         let line = words(&format!("memory --model {model} --form {form} --mode {mode} {of_both}"));
