@@ -15,7 +15,7 @@ use torch_extras::cuda::{peak_memory, synchronize};
 use whitebox_analysis::count;
 use whitebox_model::{ModelConfig, NoProbe, VisionModel};
 use whitebox_train::optimizer::Optimizer;
-use whitebox_train::{OptimizerConfig, Precision, cross_entropy};
+use whitebox_train::{OptimizerConfig, cross_entropy};
 
 use crate::checkpoint;
 use crate::memory;
@@ -75,11 +75,11 @@ enum Format {
     BFloat16,
 }
 
-impl From<Format> for Precision {
-    fn from(format: Format) -> Self {
-        match format {
-            Format::Float32 => Precision::Float32,
-            Format::BFloat16 => Precision::BFloat16,
+impl Format {
+    fn kind(self) -> Kind {
+        match self {
+            Format::Float32 => Kind::Float,
+            Format::BFloat16 => Kind::BFloat16,
         }
     }
 }
@@ -112,11 +112,11 @@ pub fn run(args: &ThroughputArgs) -> Result<()> {
         let ready = json!({"ready": true, "gflop_per_image": gflop_per_image, "threads": tch::get_num_threads(),
             "version": env!("CARGO_PKG_VERSION")});
         return turns(&ready, || {
-            let (seconds, repeats) = work.timed(args.seconds)?;
+            let (seconds, repeats) = timed(args.seconds, || work.pass())?;
             Ok(json!({"ms": 1e3 * seconds / args.batch as f64, "repeats": repeats}))
         });
     }
-    let (seconds, repeats) = work.timed(args.seconds)?;
+    let (seconds, repeats) = timed(args.seconds, || work.pass())?;
     let images = args.batch as f64 / seconds;
     let found = json!({"model": args.model, "batch": args.batch, "threads": tch::get_num_threads(), "repeats": repeats,
         "ms_per_image": 1e3 / images, "images_per_second": images, "gflops": gflop_per_image * images});
@@ -150,15 +150,11 @@ impl Work {
         let store = nn::VarStore::new(device);
         let model = config.build(&store.root())?;
         let grid = config.grid();
-        let kind = match args.precision {
-            Format::Float32 => Kind::Float,
-            Format::BFloat16 => Kind::BFloat16,
-        };
         let mut variables: Vec<_> = store.variables().into_iter().collect();
         variables.sort_by(|a, b| a.0.cmp(&b.0));
         let optimizer = OptimizerConfig { weight_decay: 0.05, ..OptimizerConfig::default() };
         Ok(Self {
-            folded: (args.pass == Pass::Inference).then(|| model.fold(kind)).flatten(),
+            folded: (args.pass == Pass::Inference).then(|| model.fold(args.precision.kind())).flatten(),
             model,
             optimizer: Optimizer::new(&variables, &optimizer)?,
             images: Tensor::randn([args.batch, grid.channels, grid.image[0], grid.image[1]], (Kind::Float, device)),
@@ -189,23 +185,19 @@ impl Work {
         synchronize(self.store.device());
         Ok(())
     }
-
-    /// Median seconds of a pass, and how many were made.
-    fn timed(&mut self, seconds: f64) -> Result<(f64, usize)> {
-        let began = Instant::now();
-        let mut times = Vec::new();
-        while times.len() < 3 || began.elapsed().as_secs_f64() < seconds {
-            let start = Instant::now();
-            self.pass()?;
-            times.push(start.elapsed().as_secs_f64());
-        }
-        Ok((median(&mut times), times.len()))
-    }
 }
 
-fn median(values: &mut [f64]) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
+/// Median seconds of `work` over `seconds`, three times at least, and how often it was done.
+fn timed(seconds: f64, mut work: impl FnMut() -> Result<()>) -> Result<(f64, usize)> {
+    let began = Instant::now();
+    let mut times = Vec::new();
+    while times.len() < 3 || began.elapsed().as_secs_f64() < seconds {
+        let start = Instant::now();
+        work()?;
+        times.push(start.elapsed().as_secs_f64());
+    }
+    times.sort_by(f64::total_cmp);
+    Ok((times[times.len() / 2], times.len()))
 }
 
 /// What two passes take at their peak beside the model and the batch that are there already.
@@ -226,30 +218,23 @@ fn measure_memory(args: &ThroughputArgs, work: &mut Work) -> Result<()> {
 
 /// Products of two large matrices, the fastest that libtorch does here.
 fn ceiling(args: &ThroughputArgs, device: Device) -> Result<()> {
-    let kind = match args.precision {
-        Format::Float32 => Kind::Float,
-        Format::BFloat16 => Kind::BFloat16,
-    };
     let size = if device == Device::Cpu { 1536 } else { 8192 };
-    let [a, b] = [0, 1].map(|_| Tensor::randn([size, size], (Kind::Float, device)).to_kind(kind));
+    let [a, b] = [0, 1].map(|_| Tensor::randn([size, size], (Kind::Float, device)).to_kind(args.precision.kind()));
     let measure = |seconds: f64| {
-        let began = Instant::now();
-        let mut times = Vec::new();
-        while times.len() < 3 || began.elapsed().as_secs_f64() < seconds {
-            let start = Instant::now();
+        let product = || {
             drop(a.linear(&b, None::<&Tensor>));
             synchronize(device);
-            times.push(start.elapsed().as_secs_f64());
-        }
-        2.0 * (size as f64).powi(3) / median(&mut times) / 1e9
+            Ok(())
+        };
+        Ok::<_, anyhow::Error>(2.0 * (size as f64).powi(3) / timed(seconds, product)?.0 / 1e9)
     };
-    measure(0.2);
+    measure(0.2)?;
     if args.turns {
         return turns(&json!({"ready": true, "threads": tch::get_num_threads()}), || {
-            Ok(json!({"gflops": measure(args.seconds)}))
+            Ok(json!({"gflops": measure(args.seconds)?}))
         });
     }
-    let gflops = measure(args.seconds);
+    let gflops = measure(args.seconds)?;
     tell(args, &json!({"gflops": gflops, "threads": tch::get_num_threads()}), || {
         format!("products of {size} x {size} matrices, {} threads: {gflops:.0} GFLOP/s", tch::get_num_threads())
     })
