@@ -17,11 +17,13 @@ fn build() -> Result<(), String> {
     let include = libtorch.join("include");
     cc::Build::new()
         .cpp(true)
-        .files(["shim", "function", "attention", "rows", "kernels"].map(|name| format!("src/cpp/{name}.cpp")))
+        .files(["shim", "function", "attention", "rows", "kernels", "tiles"].map(|name| format!("src/cpp/{name}.cpp")))
         // The kernels' loops are worth it in every profile; the three flags let the compiler vectorise what has no other meaning for it.
         .opt_level(3)
         // Without -fopenmp libtorch's headers would have at::parallel_for run on one thread.
-        .flags(["-fopenmp", "-fno-math-errno", "-fno-trapping-math"])
+        .flags(["-fopenmp", "-fno-math-errno", "-fno-trapping-math", "-mprefer-vector-width=512"])
+        // How vectors would be passed to functions that are always inlined does not matter.
+        .flag("-Wno-psabi")
         .flag("-std=c++17")
         .flag("-D_GLIBCXX_USE_CXX11_ABI=1")
         // As system headers, so that warnings speak of the shim alone.

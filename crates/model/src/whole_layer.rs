@@ -17,7 +17,7 @@
 //! Values and gradients are held against the layer op by op in tests/forms.rs.
 
 use tch::{Kind, Tensor};
-use torch_extras::rows::{Back, Map, Norm};
+use torch_extras::rows::{Back, Map, Norm, weight_gradient};
 use torch_extras::{attention, function};
 
 use crate::ista::{Ista, dictionary_gradient};
@@ -116,8 +116,6 @@ fn backward(
         let [x, u, w, o, logarithms, weight, half, step, out, mean1, rstd1, mean2, rstd2, ..] = kept;
         let [.., scale1, shift1, scale2, shift2, dictionary] = kept;
         let Some(grad) = &grads[0] else { return Ok((0..9).map(|_| None).collect()) };
-        let rows = |t: &Tensor| t.view([-1, *t.size().last().unwrap_or(&1)]);
-        let by_weight = |grad: &Tensor, input: &Tensor| rows(grad).tr().matmul(&rows(input));
 
         let through_ista = Back {
             out: Some(out),
@@ -129,11 +127,12 @@ fn backward(
         };
         let lower = through_ista.backward(&grad.to_kind(kind).contiguous())?;
         let g = lower.g.ok_or("the layer ends in a ReLU")?;
-        let by_dictionary = dictionary_gradient(dictionary, &by_weight(&g, &lower.h).to_kind(dictionary.kind()), eta);
+        let by_dictionary =
+            dictionary_gradient(dictionary, &weight_gradient(&g, &lower.h)?.to_kind(dictionary.kind()), eta);
         drop(g);
         let by_half = lower.x;
 
-        let by_output = by_weight(&by_half, o);
+        let by_output = weight_gradient(&by_half, o)?;
         let by_o = Map { transposed: true, ..Map::new(weight) }.forward(&by_half)?.0;
         let by_w = attention::subspace_attention_backward(&by_o, w, o, logarithms, heads, scale)?;
         drop(by_o);
@@ -141,7 +140,7 @@ fn backward(
         let through_projection =
             Back { out: None, weight: u, x, statistics: (mean1, rstd1), affine: (scale1, shift1), add: Some(&by_half) };
         let upper = through_projection.backward(&by_w)?;
-        let by_u = by_weight(&by_w, &upper.h);
+        let by_u = weight_gradient(&by_w, &upper.h)?;
         let found =
             [upper.x, upper.scale, upper.shift, by_u, by_output, lower.sum, lower.scale, lower.shift, by_dictionary];
         Ok(found.map(Some).into())

@@ -1,7 +1,7 @@
 //! The CPU kernels of this crate beside the libtorch operations that they stand for, at the shape of CRATE-T's layers on 16 images of 224 px.
 //!
 //! `attention` and `attention_backward` against fused attention with one tensor for all three inputs; `map` (LayerNorm, product, bias, residual, ReLU) and
-//! `back` (ReLU, product and LayerNorm backwards) against the same ops one by one.
+//! `back` (ReLU, product and LayerNorm backwards) against the same ops one by one; `weight_gradient` against a transposed product.
 
 use std::time::Duration;
 
@@ -9,7 +9,8 @@ use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
 use tch::{Device, Kind, Tensor};
 use torch_extras::attention::{subspace_attention, subspace_attention_backward};
-use torch_extras::rows::{Back, Map, Norm};
+use torch_extras::heap::keep_freed_blocks;
+use torch_extras::rows::{Back, Map, Norm, weight_gradient};
 
 const BATCH: i64 = 16;
 const TOKENS: i64 = 197;
@@ -43,6 +44,8 @@ fn fused(w: &Tensor) -> Tensor {
 }
 
 fn attention(c: &mut Criterion) {
+    // As the program does.
+    keep_freed_blocks();
     let products = BATCH * TOKENS * TOKENS * D;
     for kind in [Kind::Float, Kind::BFloat16] {
         let (w, grad) = (normal(&[BATCH, TOKENS, D], kind), normal(&[BATCH, TOKENS, D], kind));
@@ -95,6 +98,11 @@ fn rows(c: &mut Criterion) {
         let graph = (by_ops(&leaf) * &grad).sum(Kind::Float);
         backward.bench_function("libtorch", |b| b.iter(|| Tensor::run_backward(&[&graph], &[&leaf], true, false)));
         backward.finish();
+
+        let mut by_weight = group(c, kind, "weight_gradient", products);
+        by_weight.bench_function("own", |b| b.iter(|| weight_gradient(&grad, &x).expect("the shapes fit")));
+        by_weight.bench_function("libtorch", |b| b.iter(|| grad.view([-1, D]).tr().matmul(&x.view([-1, D]))));
+        by_weight.finish();
     }
 }
 

@@ -76,6 +76,8 @@ unsafe extern "C" {
         add: *const C_tensor,
         found: *mut *mut C_tensor,
     ) -> *mut c_char;
+    pub(crate) fn te_weight_gradient(g: *const C_tensor, h: *const C_tensor, result: *mut *mut C_tensor)
+    -> *mut c_char;
     pub(crate) fn te_rng_get(device: i32, state: *mut *mut C_tensor) -> *mut c_char;
     pub(crate) fn te_rng_set(device: i32, state: *const C_tensor) -> *mut c_char;
     pub(crate) fn te_subspace_attention(

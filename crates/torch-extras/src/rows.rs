@@ -112,7 +112,7 @@ pub struct Back<'a> {
 pub struct Gradients {
     /// The gradient where the ReLU let through; none without `out`.
     pub g: Option<Tensor>,
-    /// The normalised rows, formed again: `g^T h` is the weight's gradient.
+    /// The normalised rows, formed again, for [`weight_gradient`].
     pub h: Tensor,
     /// By the input, with `add`.
     pub x: Tensor,
@@ -154,6 +154,22 @@ impl Back<'_> {
             let [h, x, scale, shift, sum] = [h, x, scale, shift, sum].map(|t| Tensor::from_ptr(t));
             Ok(Gradients { g, h, x, scale, shift, sum })
         }
+    }
+}
+
+/// The gradient by a weight, `g^T h`.
+///
+/// # Shapes
+/// `g`: `[..., n]`, `h`: `[..., k]`, contiguous, on the CPU, with the same number of rows, to `[n, k]`, `Float` where they are `BFloat16`.
+///
+/// # Errors
+/// Tensors that do not belong together.
+pub fn weight_gradient(g: &Tensor, h: &Tensor) -> Result<Tensor> {
+    let mut result = std::ptr::null_mut();
+    // SAFETY: live tensors, checked by the shim; on success the pointer is a new tensor that is ours.
+    unsafe {
+        check(ffi::te_weight_gradient(g.as_ptr(), h.as_ptr(), &mut result))?;
+        Ok(Tensor::from_ptr(result))
     }
 }
 
@@ -251,6 +267,9 @@ mod tests {
                     let found = back.backward(&dyk)?;
                     let g = found.g.as_ref().unwrap_or(&dyk).reshape([-1, n]).to_kind(Kind::Double);
                     let by_weight = g.tr().matmul(&found.h.reshape([-1, k]).to_kind(Kind::Double));
+                    let own = weight_gradient(found.g.as_ref().unwrap_or(&dyk), &found.h)?;
+                    assert_eq!(own.kind(), numbers(kind));
+                    assert_near(&own, &by_weight, tolerance, "weight, by its own product");
                     let by_x = &expected[0] + &add;
                     assert_near(&found.x, &by_x, tolerance, "x");
                     assert_near(&by_weight, &expected[1], tolerance, "weight");
@@ -263,6 +282,18 @@ mod tests {
             }
         }
         Ok(())
+    }
+
+    /// The same on what older CPUs are given, in processes of their own: the choice is made when the program starts.
+    #[test]
+    fn lesser_cpus_compute_the_same() {
+        let tests = ["rows::tests::values", "rows::tests::gradients", "attention::tests::values"];
+        for cpu in ["any", "avx2", "avx512"] {
+            let program = std::env::current_exe().unwrap();
+            let run = std::process::Command::new(program).args(tests).env("WHITEBOX_CPU", cpu).output().unwrap();
+            let said = String::from_utf8_lossy(&run.stdout);
+            assert!(run.status.success() && said.contains("3 passed"), "{cpu}: {said}");
+        }
     }
 
     /// A broken number must not be hidden by the ReLU.
@@ -287,5 +318,8 @@ mod tests {
         assert!(message(Map::new(&w.to_kind(Kind::Float)), &x).contains("the rows' kind"));
         assert!(message(Map::new(&w.to_kind(Kind::Half)), &x.to_kind(Kind::Half)).contains("expected Float"));
         assert!(message(Map::new(&w), &x.tr()).contains("contiguous"));
+        let misfit = |g: &Tensor, h: &Tensor| weight_gradient(g, h).unwrap_err().to_string();
+        assert!(misfit(&x, &w).contains("as many rows"));
+        assert!(misfit(&x, &x.to_kind(Kind::Float)).contains("the gradient"));
     }
 }

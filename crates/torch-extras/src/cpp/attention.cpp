@@ -9,15 +9,15 @@
 //
 // Sums and exponentials of bf16 are float32.
 
-#include "blas.h"
+#include "blocks.h"
 #include "border.h"
-#include "kernels.h"
+#include "tiles.h"
 
+#include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 
 namespace {
 
-using kernels::Half;
 using kernels::Number;
 
 struct Shape {
@@ -39,42 +39,58 @@ void check_like(const at::Tensor &t, const at::Tensor &w, const char *name) {
               " must be contiguous and of the shape and kind of the projection");
 }
 
-// Heads that one thread takes at a time: in bf16 enough to be worth a call, few enough to stay in its cache; else one.
-template <typename S> int64_t heads_a_block(const Shape &s) {
-  if (!std::is_same_v<S, Half>) return 1;
-  constexpr int64_t cache = 1 << 19;
-  const int64_t fit = cache / (2 * s.n * s.n), share = (s.items() + at::get_num_threads() - 1) / at::get_num_threads();
-  return std::max<int64_t>(1, std::min({fit, share, int64_t(4096)}));
-}
+// The rows of every head are used three ways, packed for each: as w^T behind a product, as w behind one, as they lie before one.
+template <typename S> struct Head {
+  using N = Number<S>;
+  const Shape &s;
+  int64_t wide = tiles::padded<S>(s.n), narrow = tiles::padded<S>(s.p);
+  size_t turned_size = tiles::packed_size<S>(s.p, s.n), plain_size = tiles::packed_size<S>(s.n, s.p);
 
-// A head's rows [n, p] out of a tensor [batch, n, heads p], and back.
-template <typename S> void pack(const Shape &s, int64_t item, const S *from, S *to) {
-  from += s.offset(item);
-  for (int64_t i = 0; i < s.n; i++) std::memcpy(to + i * s.p, from + i * s.row(), s.p * sizeof(S));
-}
-
-template <typename S> void unpack(const Shape &s, int64_t item, const S *from, S *to) {
-  to += s.offset(item);
-  for (int64_t i = 0; i < s.n; i++) std::memcpy(to + i * s.row(), from + i * s.p, s.p * sizeof(S));
-}
+  // w^T [p, n] of a head's rows w [n, p].
+  const N *turned(const S *w, Scratch &memory) const {
+    N *panels = memory.take<N>(turned_size);
+    tiles::pack(w, 1, s.row(), s.p, s.n, 0, wide / tiles::WIDTH<S>, panels);
+    return panels;
+  }
+  const N *plain(const S *w, Scratch &memory) const {
+    N *panels = memory.take<N>(plain_size);
+    tiles::pack(w, s.row(), 1, s.n, s.p, 0, narrow / tiles::WIDTH<S>, panels);
+    return panels;
+  }
+  // a w^T for some rows a of a head.
+  void scores(const S *a, int64_t rows, const N *turned, N *to, tiles::Ahead &ahead) const {
+    tiles::multiply(tiles::by_rows(a, s.row()), rows, s.p, turned, s.n, to, wide, false, ahead);
+  }
+  // The rows of the item that this thread is likely to work on next.
+  int64_t next(int64_t item) const { return std::min(item + at::get_num_threads(), s.items() - 1); }
+};
 
 template <typename S> void forward(const Shape &s, double scale, const at::Tensor &w, at::Tensor &out, at::Tensor &logarithms) {
   using N = Number<S>;
   const S *pw = w.data_ptr<S>();
   S *po = out.data_ptr<S>();
   N *lse = logarithms.data_ptr<N>();
-  const int64_t n = s.n, p = s.p, block = heads_a_block<S>(s);
-  over_blocks(s.items(), block, w.options(), block * (2 * n * p + n * n), [&](int64_t first, int64_t last, at::Tensor &memory) {
-    const int64_t count = last - first;
-    S *packed = memory.data_ptr<S>(), *made = packed + count * n * p, *scores = made + count * n * p;
-    for (int64_t k = 0; k < count; k++) pack(s, first + k, pw, packed + k * n * p);
-    batch::times_transposed(count, n, n, p, packed, n * p, packed, n * p, scores);
-    std::vector<N> inverse(count * n);
-    for (int64_t r = 0; r < count * n; r++) lse[first * n + r] = kernels::exp_row(scores + r * n, n, N(scale), inverse[r]);
-    batch::times(count, n, p, n, scores, packed, n * p, made);
-    for (int64_t k = 0; k < count; k++)
-      for (int64_t i = 0; i < n; i++)
-        kernels::scale_row(po + s.offset(first + k) + i * s.row(), made + (k * n + i) * p, p, inverse[k * n + i]);
+  const Head<S> head{s};
+  constexpr int64_t height = tiles::HEIGHT;
+  const size_t strips = piece<N>(height * head.wide) + piece<S>(height * head.wide) + piece<N>(height * head.narrow);
+  over_blocks(s.items(), 1, piece<N>(head.turned_size) + piece<N>(head.plain_size) + strips, [&](int64_t item, int64_t, Scratch &memory) {
+    const S *rows = pw + s.offset(item);
+    const N *turned = head.turned(rows, memory), *plain = head.plain(rows, memory);
+    N *scores = memory.take<N>(height * head.wide), *made = memory.take<N>(height * head.narrow);
+    S *map = memory.take<S>(height * head.wide);
+    tiles::Ahead ahead;
+    ahead.read(pw + s.offset(head.next(item)), s.n, s.p, s.row());
+    ahead.write(po + s.offset(head.next(item)), s.n, s.p, s.row());
+    for (int64_t first = 0; first < s.n; first += height) {
+      const int64_t count = std::min(height, s.n - first);
+      head.scores(rows + first * s.row(), count, turned, scores, ahead);
+      N inverse[height];
+      for (int64_t i = 0; i < count; i++)
+        lse[item * s.n + first + i] = kernels::exp_row(map + i * head.wide, scores + i * head.wide, s.n, N(scale), inverse[i]);
+      tiles::multiply(tiles::by_rows(map, head.wide), count, s.n, plain, s.p, made, head.narrow, false, ahead);
+      for (int64_t i = 0; i < count; i++)
+        kernels::scale_row(po + s.offset(item) + (first + i) * s.row(), made + i * head.narrow, s.p, inverse[i]);
+    }
   });
 }
 
@@ -85,26 +101,39 @@ void backward(const Shape &s, double scale, const at::Tensor &grad, const at::Te
   const S *pg = grad.data_ptr<S>(), *pw = w.data_ptr<S>(), *po = out.data_ptr<S>();
   const N *lse = logarithms.data_ptr<N>();
   S *pd = gradient.data_ptr<S>();
-  const int64_t n = s.n, p = s.p, block = heads_a_block<S>(s);
-  over_blocks(s.items(), block, w.options(), block * (3 * n * p + 2 * n * n), [&](int64_t first, int64_t last, at::Tensor &memory) {
-    const int64_t count = last - first;
-    S *packed = memory.data_ptr<S>(), *made = packed + count * 2 * n * p, *both = made + count * n * p; // [w; G] of each head; dw; [S; C]
-    for (int64_t k = 0; k < count; k++) {
-      pack(s, first + k, pw, packed + 2 * k * n * p);
-      pack(s, first + k, pg, packed + (2 * k + 1) * n * p);
-    }
-    batch::times_transposed(count, 2 * n, n, p, packed, 2 * n * p, packed, 2 * n * p, both);
-    for (int64_t k = 0; k < count; k++) {
-      S *scores = both + 2 * k * n * n, *map = scores + n * n;
-      const S *g = packed + (2 * k + 1) * n * p, *o = po + s.offset(first + k);
-      for (int64_t i = 0; i < n; i++) {
-        const N delta = kernels::dot(g + i * p, o + i * s.row(), p);
-        kernels::attention_gradient_row(scores + i * n, map + i * n, n, N(scale), lse[(first + k) * n + i], delta);
+  const Head<S> head{s};
+  constexpr int64_t height = tiles::HEIGHT;
+  const size_t strips = 2 * piece<N>(height * head.wide) + piece<N>(height * head.narrow), square = piece<S>((s.n + 1) * head.wide);
+  const size_t bytes = piece<N>(head.turned_size) + 2 * piece<N>(head.plain_size) + strips + 3 * square;
+  over_blocks(s.items(), 1, bytes, [&](int64_t item, int64_t, Scratch &memory) {
+    const S *rows = pw + s.offset(item), *grads = pg + s.offset(item), *outs = po + s.offset(item);
+    const N *turned = head.turned(rows, memory), *plain = head.plain(rows, memory), *plain_grads = head.plain(grads, memory);
+    N *scores = memory.take<N>(height * head.wide), *by_map = memory.take<N>(height * head.wide), *made = memory.take<N>(height * head.narrow);
+    S *q = memory.take<S>((s.n + 1) * head.wide), *map = memory.take<S>((s.n + 1) * head.wide), *pairs = memory.take<S>((s.n + 1) * head.wide);
+    tiles::Ahead ahead;
+    const int64_t next = s.offset(head.next(item));
+    for (const S *wanted : {pw + next, pg + next, po + next}) ahead.read(wanted, s.n, s.p, s.row());
+    ahead.write(pd + next, s.n, s.p, s.row());
+    for (int64_t first = 0; first < s.n; first += height) {
+      const int64_t count = std::min(height, s.n - first);
+      head.scores(rows + first * s.row(), count, turned, scores, ahead);
+      head.scores(grads + first * s.row(), count, turned, by_map, ahead);
+      for (int64_t i = 0; i < count; i++) {
+        const int64_t at = first + i;
+        const N delta = kernels::dot(grads + at * s.row(), outs + at * s.row(), s.p);
+        kernels::attention_gradient_row(q + at * head.wide, map + at * head.wide, scores + i * head.wide, by_map + i * head.wide, s.n, N(scale),
+                                        lse[item * s.n + at], delta);
       }
-      kernels::add_transpose(scores, n);
     }
-    batch::transposed_times(count, n, p, 2 * n, both, packed, made);
-    for (int64_t k = 0; k < count; k++) unpack(s, first + k, made + k * n * p, pd);
+    kernels::add_transpose(q, s.n, head.wide);
+    const auto turned_map = tiles::by_columns(map, head.wide, s.n, s.n, pairs);
+    for (int64_t first = 0; first < s.n; first += height) {
+      const int64_t count = std::min(height, s.n - first);
+      tiles::multiply(tiles::by_rows(q + first * head.wide, head.wide), count, s.n, plain, s.p, made, head.narrow, false, ahead);
+      tiles::multiply(tiles::Left<S>{turned_map.a + first * turned_map.row, turned_map.row, turned_map.step}, count, s.n, plain_grads, s.p, made,
+                      head.narrow, true, ahead);
+      for (int64_t i = 0; i < count; i++) kernels::scale_row(pd + s.offset(item) + (first + i) * s.row(), made + i * head.narrow, s.p, N(1));
+    }
   });
 }
 

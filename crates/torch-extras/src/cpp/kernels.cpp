@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <type_traits>
 
 #if defined(__x86_64__)
@@ -17,26 +18,27 @@
 namespace kernels {
 namespace {
 
-// e^x for x <= 0 up to rounding: 2^k times a polynomial of the rest, |rest| <= ln(2)/2. Below -87 it is 0 in effect.
-INLINE float exp_of(float x) {
-  x = x < -87.0f ? -87.0f : x;
-  const float k = __builtin_rintf(x * 1.44269504088896341f);
-  float r = x - k * 0.693359375f;
-  r = r - k * -2.12194440e-4f;
-  float y = 1.9875691500e-4f;
-  y = y * r + 1.3981999507e-3f;
-  y = y * r + 8.3334519073e-3f;
-  y = y * r + 4.1665795894e-2f;
-  y = y * r + 1.6666665459e-1f;
-  y = y * r + 5.0000001201e-1f;
-  y = y * r * r + r + 1.0f;
-  const int32_t bits = (static_cast<int32_t>(k) + 127) << 23;
-  float power;
-  std::memcpy(&power, &bits, 4);
-  return y * power;
+// 2^x for x <= 0 up to rounding: a power times a polynomial of the rest, |rest| <= 1/2. Below -126 it is 0 in effect.
+INLINE float exp2_of(float x) {
+  x = x < -126.0f ? -126.0f : x;
+  const float k = __builtin_rintf(x), r = x - k;
+  float y = 1.5353362e-4f;
+  y = y * r + 1.3398874e-3f;
+  y = y * r + 9.6184373e-3f;
+  y = y * r + 5.5503324e-2f;
+  y = y * r + 2.4022648e-1f;
+  y = y * r + 6.9314720e-1f;
+  y = y * r + 1.0f;
+  int32_t bits;
+  std::memcpy(&bits, &y, 4);
+  bits += static_cast<int32_t>(k) << 23;
+  std::memcpy(&y, &bits, 4);
+  return y;
 }
 
-INLINE double exp_of(double x) { return std::exp(x); }
+INLINE double exp2_of(double x) { return std::exp2(x); }
+
+constexpr double LOG2_E = 1.44269504088896340736;
 
 // bf16 is handled as its 16 bits. Half may alias them: it is a struct of that one number.
 using Bits = uint16_t;
@@ -61,15 +63,21 @@ INLINE void set(Bits &to, float x) {
   to = static_cast<Bits>(x != x ? 0x7fc0 : rounded);
 }
 
-template <typename S, typename N> INLINE N exponentials(S *row, int64_t n, N scale, N &inverse) {
-  N top = get(row[0]);
+// A length that the compiler sees to be of whole vectors.
+INLINE int64_t whole(int64_t n) { return (n + ROOM - 1) / ROOM * ROOM; }
+
+template <typename S, typename N> INLINE N exponentials(S *map, N *scores, int64_t n, N scale, N &inverse) {
+  const int64_t room = whole(n);
+  for (int64_t j = n; j < room; j++) scores[j] = std::numeric_limits<N>::lowest();
+  N top = scores[0];
 #pragma omp simd reduction(max : top)
-  for (int64_t j = 0; j < n; j++) top = get(row[j]) > top ? get(row[j]) : top;
+  for (int64_t j = 0; j < room; j++) top = scores[j] > top ? scores[j] : top;
+  const N binary = scale * N(LOG2_E);
   N sum = 0;
 #pragma omp simd reduction(+ : sum)
-  for (int64_t j = 0; j < n; j++) {
-    const N e = exp_of(scale * (get(row[j]) - top));
-    set(row[j], e);
+  for (int64_t j = 0; j < room; j++) {
+    const N e = exp2_of(binary * (scores[j] - top));
+    set(map[j], e);
     sum += e;
   }
   inverse = N(1) / sum;
@@ -83,43 +91,44 @@ template <typename S, typename N> INLINE N inner(const S *a, const S *b, int64_t
   return sum;
 }
 
-template <typename S, typename N> INLINE void attention_gradient(S *s, S *c, int64_t n, N scale, N lse, N delta) {
+template <typename S, typename N> INLINE void attention_gradient(S *q, S *a, const N *s, const N *c, int64_t n, N scale, N lse, N delta) {
+  const int64_t room = whole(n);
+  const N binary = scale * N(LOG2_E), level = lse * N(LOG2_E);
 #pragma omp simd
-  for (int64_t j = 0; j < n; j++) {
-    const N a = exp_of(scale * get(s[j]) - lse);
-    const N q = scale * a * (get(c[j]) - delta);
-    set(s[j], q);
-    set(c[j], a);
+  for (int64_t j = 0; j < room; j++) {
+    const N map = exp2_of(binary * s[j] - level);
+    set(q[j], scale * map * (c[j] - delta));
+    set(a[j], map);
   }
 }
 
 // Square tiles, so that the transposed side is read in whole cache lines.
 constexpr int64_t TILE = 16;
 
-template <typename S> INLINE void symmetric_sum(S *q, int64_t n) {
+template <typename S> INLINE void symmetric_sum(S *q, int64_t n, int64_t row) {
   for (int64_t i0 = 0; i0 < n; i0 += TILE) {
     const int64_t i1 = std::min(n, i0 + TILE);
     for (int64_t j0 = 0; j0 <= i0; j0 += TILE) {
       const int64_t j1 = std::min(n, j0 + TILE);
       S turned[TILE * TILE];
       for (int64_t j = j0; j < j1; j++)
-        for (int64_t i = i0; i < i1; i++) turned[(i - i0) * TILE + j - j0] = q[j * n + i];
+        for (int64_t i = i0; i < i1; i++) turned[(i - i0) * TILE + j - j0] = q[j * row + i];
       for (int64_t i = i0; i < i1; i++) {
-        S *row = q + i * n + j0, *turn = turned + (i - i0) * TILE;
+        S *at = q + i * row + j0, *turn = turned + (i - i0) * TILE;
 #pragma omp simd
-        for (int64_t j = 0; j < j1 - j0; j++) set(turn[j], get(turn[j]) + get(row[j]));
+        for (int64_t j = 0; j < j1 - j0; j++) set(turn[j], get(turn[j]) + get(at[j]));
       }
-      for (int64_t i = i0; i < i1; i++) std::memcpy(q + i * n + j0, turned + (i - i0) * TILE, (j1 - j0) * sizeof(S));
+      for (int64_t i = i0; i < i1; i++) std::memcpy(q + i * row + j0, turned + (i - i0) * TILE, (j1 - j0) * sizeof(S));
       if (i0 == j0) continue;
       for (int64_t j = j0; j < j1; j++)
-        for (int64_t i = i0; i < i1; i++) q[j * n + i] = turned[(i - i0) * TILE + j - j0];
+        for (int64_t i = i0; i < i1; i++) q[j * row + i] = turned[(i - i0) * TILE + j - j0];
     }
   }
 }
 
-template <typename S, typename N> INLINE void scaled(S *to, const S *from, int64_t n, N factor) {
+template <typename S, typename N> INLINE void scaled(S *to, const N *from, int64_t n, N factor) {
 #pragma omp simd
-  for (int64_t j = 0; j < n; j++) set(to[j], factor * get(from[j]));
+  for (int64_t j = 0; j < n; j++) set(to[j], factor * from[j]);
 }
 
 template <typename S, typename N> INLINE void renorm(S *y, const S *x, int64_t n, const N *scale, const N *shift, N mean, N rstd) {
@@ -146,12 +155,12 @@ INLINE void norm(S *y, const S *x, int64_t n, N eps, const N *scale, const N *sh
 }
 
 template <typename S, typename N>
-INLINE void norm_gradient(S *dx, const S *dy, const S *x, const S *add, int64_t n, const N *scale, N mean, N rstd, N *by_scale, N *by_shift,
+INLINE void norm_gradient(S *dx, const N *dy, const S *x, const S *add, int64_t n, const N *scale, N mean, N rstd, N *by_scale, N *by_shift,
                           N *total) {
   N first = 0, second = 0;
 #pragma omp simd reduction(+ : first, second)
   for (int64_t j = 0; j < n; j++) {
-    const N g = get(dy[j]), hat = (get(x[j]) - mean) * rstd;
+    const N g = dy[j], hat = (get(x[j]) - mean) * rstd;
     first += g * scale[j];
     second += g * scale[j] * hat;
     by_scale[j] += g * hat;
@@ -161,17 +170,17 @@ INLINE void norm_gradient(S *dx, const S *dy, const S *x, const S *add, int64_t 
 #pragma omp simd
   for (int64_t j = 0; j < n; j++) {
     const N hat = (get(x[j]) - mean) * rstd;
-    N value = rstd * (get(dy[j]) * scale[j] - first - hat * second);
+    N value = rstd * (dy[j] * scale[j] - first - hat * second);
     if (add != nullptr) value += get(add[j]);
     total[j] += value;
     set(dx[j], value);
   }
 }
 
-template <typename S, typename N> INLINE void finish(S *to, const S *from, const N *bias, const S *residual, int64_t n, bool relu) {
+template <typename S, typename N> INLINE void finish(S *to, const N *from, const N *bias, const S *residual, int64_t n, bool relu) {
 #pragma omp simd
   for (int64_t j = 0; j < n; j++) {
-    N value = get(from[j]);
+    N value = from[j];
     if (bias != nullptr) value += bias[j];
     if (residual != nullptr) value += get(residual[j]);
     // Written so that what is no number stays none.
@@ -190,25 +199,25 @@ template <typename S> INLINE const Stored<S> *raw(const S *p) { return reinterpr
 } // namespace
 
 #define KERNELS(S, N)                                                                                                                    \
-  CLONES N exp_row(S *row, int64_t n, N scale, N &inverse) { return exponentials(raw(row), n, scale, inverse); }                         \
+  CLONES N exp_row(S *map, N *scores, int64_t n, N scale, N &inverse) { return exponentials(raw(map), scores, n, scale, inverse); } \
   CLONES N dot(const S *a, const S *b, int64_t n) { return inner<Stored<S>, N>(raw(a), raw(b), n); }                                     \
-  CLONES void attention_gradient_row(S *s, S *c, int64_t n, N scale, N lse, N delta) {                                                   \
-    attention_gradient(raw(s), raw(c), n, scale, lse, delta);                                                                            \
+  CLONES void attention_gradient_row(S *q, S *a, const N *s, const N *c, int64_t n, N scale, N lse, N delta) {                           \
+    attention_gradient(raw(q), raw(a), s, c, n, scale, lse, delta);                                                                      \
   }                                                                                                                                      \
-  CLONES void add_transpose(S *q, int64_t n) { symmetric_sum(raw(q), n); }                                                               \
-  CLONES void scale_row(S *to, const S *from, int64_t n, N factor) { scaled(raw(to), raw(from), n, factor); }                            \
+  CLONES void add_transpose(S *q, int64_t n, int64_t row) { symmetric_sum(raw(q), n, row); }                                             \
+  CLONES void scale_row(S *to, const N *from, int64_t n, N factor) { scaled(raw(to), from, n, factor); }                                 \
   CLONES void norm_row(S *y, const S *x, int64_t n, N eps, const N *scale, const N *shift, N &mean, N &rstd) {                           \
     norm(raw(y), raw(x), n, eps, scale, shift, mean, rstd);                                                                              \
   }                                                                                                                                      \
   CLONES void renorm_row(S *y, const S *x, int64_t n, const N *scale, const N *shift, N mean, N rstd) {                                  \
     renorm(raw(y), raw(x), n, scale, shift, mean, rstd);                                                                                 \
   }                                                                                                                                      \
-  CLONES void norm_gradient_row(S *dx, const S *dy, const S *x, const S *add, int64_t n, const N *scale, N mean, N rstd, N *by_scale,    \
+  CLONES void norm_gradient_row(S *dx, const N *dy, const S *x, const S *add, int64_t n, const N *scale, N mean, N rstd, N *by_scale,    \
                                 N *by_shift, N *sum) {                                                                                   \
-    norm_gradient(raw(dx), raw(dy), raw(x), raw(add), n, scale, mean, rstd, by_scale, by_shift, sum);                                    \
+    norm_gradient(raw(dx), dy, raw(x), raw(add), n, scale, mean, rstd, by_scale, by_shift, sum);                                         \
   }                                                                                                                                      \
-  CLONES void finish_row(S *to, const S *from, const N *bias, const S *residual, int64_t n, bool relu) {                                 \
-    finish(raw(to), raw(from), bias, raw(residual), n, relu);                                                                            \
+  CLONES void finish_row(S *to, const N *from, const N *bias, const S *residual, int64_t n, bool relu) {                                 \
+    finish(raw(to), from, bias, raw(residual), n, relu);                                                                                 \
   }                                                                                                                                      \
   CLONES void mask_row(S *to, const S *g, const S *out, int64_t n) { mask(raw(to), raw(g), raw(out), n); }
 

@@ -14,25 +14,29 @@ template <typename S> struct NumberOf { using type = S; };
 template <> struct NumberOf<Half> { using type = float; };
 template <typename S> using Number = typename NumberOf<S>::type;
 
+// Results of a product come as Number<S>. Rows of scores and of what is made of them have room for whole vectors, multiples of ROOM, of which no more
+// than the first n numbers mean anything.
+constexpr int64_t ROOM = 16;
+
 #define WHITEBOX_KERNELS(S, N)                                                                                                           \
-  /* Scores x to exp(scale (x - max)); returns scale max + log(sum) and hands out the inverse of the sum. */                             \
-  N exp_row(S *row, int64_t n, N scale, N &inverse);                                                                                     \
+  /* Scores x to the map exp(scale (x - max)); returns scale max + log(sum) and hands out the inverse of the sum. */                     \
+  N exp_row(S *map, N *scores, int64_t n, N scale, N &inverse);                                                                          \
   N dot(const S *a, const S *b, int64_t n);                                                                                              \
-  /* From scores s and the gradient c by the attention map: q = scale a (c - delta) in the place of s, a = exp(scale s - lse) in that of c. */ \
-  void attention_gradient_row(S *s, S *c, int64_t n, N scale, N lse, N delta);                                                           \
-  /* q + q^T of an n x n matrix, in place. */                                                                                            \
-  void add_transpose(S *q, int64_t n);                                                                                                   \
-  /* to = factor from; the two may be one. */                                                                                            \
-  void scale_row(S *to, const S *from, int64_t n, N factor);                                                                             \
+  /* From scores s and the gradient c by the attention map: the map a = exp(scale s - lse) and q = scale a (c - delta). */               \
+  void attention_gradient_row(S *q, S *a, const N *s, const N *c, int64_t n, N scale, N lse, N delta);                                   \
+  /* q + q^T of an n x n matrix, in place; its rows are `row` apart. */                                                                  \
+  void add_transpose(S *q, int64_t n, int64_t row);                                                                                      \
+  /* to = factor from. */                                                                                                                \
+  void scale_row(S *to, const N *from, int64_t n, N factor);                                                                             \
   /* y = (x - mean) / deviation scale + shift; scale and shift may be null together. */                                                  \
   void norm_row(S *y, const S *x, int64_t n, N eps, const N *scale, const N *shift, N &mean, N &rstd);                                   \
   /* The same with mean and 1 / deviation known. */                                                                                      \
   void renorm_row(S *y, const S *x, int64_t n, const N *scale, const N *shift, N mean, N rstd);                                          \
   /* dx from the gradient dy, plus `add` where that is not null; adds to the gradients of scale and shift and to the sum of dx. */       \
-  void norm_gradient_row(S *dx, const S *dy, const S *x, const S *add, int64_t n, const N *scale, N mean, N rstd, N *by_scale,           \
+  void norm_gradient_row(S *dx, const N *dy, const S *x, const S *add, int64_t n, const N *scale, N mean, N rstd, N *by_scale,           \
                          N *by_shift, N *sum);                                                                                           \
   /* to = from + bias + residual, negative numbers to zero where `relu`; bias and residual may be null. */                               \
-  void finish_row(S *to, const S *from, const N *bias, const S *residual, int64_t n, bool relu);                                         \
+  void finish_row(S *to, const N *from, const N *bias, const S *residual, int64_t n, bool relu);                                         \
   /* g where out > 0, otherwise 0. */                                                                                                    \
   void mask_row(S *to, const S *g, const S *out, int64_t n);
 

@@ -1,46 +1,46 @@
 // Linear maps of rows together with what stands before and behind them, on the CPU.
 //
 // A matrix product over a whole batch reads and writes tensors that are larger than a core's cache, and LayerNorm, bias, residual and ReLU read and
-// write them again, with all threads meeting after each. Here a thread takes some hundred rows through the whole of it while they are in its
+// write them again, with all threads meeting after each. Here a thread takes a dozen rows through the whole of it while they are in its
 // cache:
 //
 //   forward    y = act(LN(x) W^T + bias + residual)            LN, bias, residual and act = ReLU each where asked for
 //   backward   g = dy o [out > 0];  h = LN(x);  dx = LN'(g W) + add;  and the sums over rows that LN's scale and shift and a bias ask for
 //
-// The weight's own gradient, g^T h, is one large product that libtorch does best: g and h are handed out for it.
+// The weight's own gradient, g^T h, runs over all rows: g and h are handed out for it.
 
-#include "blas.h"
+#include "blocks.h"
 #include "border.h"
-#include "kernels.h"
+#include "tiles.h"
 
+#include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
-#include <ATen/ops/mm.h>
 #include <ATen/ops/zeros.h>
 
 namespace {
 
-using kernels::Half;
 using kernels::Number;
 
-// Bytes of input and output rows that a thread works on at a time.
-constexpr int64_t CACHE = 800 << 10;
+// Rows between two looks at the clock: small enough that threads end together, a multiple of the strips' height.
+constexpr int64_t BLOCK = 4 * tiles::HEIGHT;
 
-// Rows of a block: what fits, in equal shares for all threads.
-int64_t rows_a_block(int64_t rows, int64_t width, int64_t bytes) {
-  const int64_t fit = std::clamp<int64_t>(CACHE / (width * bytes), 32, 1024), threads = at::get_num_threads();
-  const int64_t rounds = (rows + fit * threads - 1) / (fit * threads);
-  return std::max<int64_t>(1, (rows + rounds * threads - 1) / (rounds * threads));
+// The right factor packed, by all threads: row and column are the distances between its elements, one of them 1.
+template <typename S> at::Tensor packed(const at::Tensor &weight, int64_t row, int64_t column, int64_t k, int64_t n) {
+  using N = Number<S>;
+  auto panels = at::empty({tiles::packed_size<S>(k, n)}, at::TensorOptions(c10::CppTypeToScalarType<N>::value));
+  const S *from = weight.data_ptr<S>();
+  N *to = panels.template data_ptr<N>();
+  over_blocks(tiles::padded<S>(n) / tiles::WIDTH<S>, 1, 0,
+              [&](int64_t first, int64_t last, Scratch &) { tiles::pack(from, row, column, k, n, first, last, to); });
+  return panels;
 }
 
-template <typename S> void product(const S *a, const at::Tensor &weight, bool transposed, S *c, int64_t rows, int64_t k, int64_t n) {
-  if constexpr (std::is_same_v<S, Half>) {
-    const auto options = weight.options();
-    auto from = at::from_blob(const_cast<S *>(a), {rows, k}, options), to = at::from_blob(c, {rows, n}, options);
-    at::mm_out(to, from, transposed ? weight : weight.t());
-  } else if (transposed) {
-    blas::times(rows, n, k, a, k, weight.data_ptr<S>(), n, S(0), c, n);
-  } else {
-    blas::times_transposed(rows, n, k, a, k, weight.data_ptr<S>(), k, c, n);
+// Strips of a block's rows, as high as a tile, each with the one that this thread is likely to work on next.
+template <typename Work> void over_strips(int64_t rows, int64_t first, int64_t last, Work &&work) {
+  const int64_t others = (at::get_num_threads() - 1) * BLOCK;
+  for (int64_t i = first; i < last; i += tiles::HEIGHT) {
+    const int64_t end = std::min(last, i + tiles::HEIGHT), next = std::min(rows, end < last ? end : last + others);
+    work(i, end, next, std::min(rows, next + tiles::HEIGHT) - next);
   }
 }
 
@@ -80,19 +80,28 @@ void forward(const Rows &r, const at::Tensor &x, bool normalise, const at::Tenso
   const N *ps = data<N>(scale), *pt = data<N>(shift), *pb = data<N>(bias);
   S *py = y.data_ptr<S>();
   N *pm = normalise ? mean.data_ptr<N>() : nullptr, *pd = normalise ? rstd.data_ptr<N>() : nullptr;
-  const int64_t block = rows_a_block(r.count, r.k + r.n, sizeof(S));
-  // The product is made in the cache too and moved out by the last pass, which writes each line once and in order.
-  over_blocks(r.count, block, x.options(), block * (r.k + r.n), [&](int64_t first, int64_t last, at::Tensor &memory) {
-    S *h = memory.data_ptr<S>(), *made = h + block * r.k;
-    const S *from = px + first * r.k;
-    if (normalise) {
+  const auto panels = transposed ? packed<S>(weight, r.n, 1, r.k, r.n) : packed<S>(weight, 1, r.k, r.k, r.n);
+  const N *pw = panels.template data_ptr<N>();
+  const int64_t wide = tiles::padded<S>(r.n);
+  const size_t scratch = piece<S>(tiles::HEIGHT * r.k) + piece<N>(tiles::HEIGHT * wide);
+  over_blocks(r.count, BLOCK, scratch, [&](int64_t start, int64_t end, Scratch &memory) {
+    S *h = memory.take<S>(tiles::HEIGHT * r.k);
+    N *made = memory.take<N>(tiles::HEIGHT * wide);
+    over_strips(r.count, start, end, [&](int64_t first, int64_t last, int64_t next, int64_t soon) {
+      const S *from = px + first * r.k;
+      if (normalise) {
+        for (int64_t i = first; i < last; i++)
+          kernels::norm_row(h + (i - first) * r.k, px + i * r.k, r.k, N(eps), ps, pt, pm[i], pd[i]);
+        from = h;
+      }
+      tiles::Ahead ahead;
+      ahead.read(px + next * r.k, soon, r.k, r.k);
+      ahead.read(pr ? pr + next * r.n : nullptr, soon, r.n, r.n);
+      ahead.write(py + next * r.n, soon, r.n, r.n);
+      tiles::multiply(tiles::by_rows(from, r.k), last - first, r.k, pw, r.n, made, wide, false, ahead);
       for (int64_t i = first; i < last; i++)
-        kernels::norm_row(h + (i - first) * r.k, px + i * r.k, r.k, N(eps), ps, pt, pm[i], pd[i]);
-      from = h;
-    }
-    product(from, weight, transposed, made, last - first, r.k, r.n);
-    for (int64_t i = first; i < last; i++)
-      kernels::finish_row(py + i * r.n, made + (i - first) * r.n, pb, pr ? pr + i * r.n : nullptr, r.n, relu);
+        kernels::finish_row(py + i * r.n, made + (i - first) * wide, pb, pr ? pr + i * r.n : nullptr, r.n, relu);
+    });
   });
 }
 
@@ -108,28 +117,65 @@ void backward(const Rows &r, const at::Tensor &dy, const at::Tensor *out, const 
   const S *pdy = dy.data_ptr<S>(), *po = data<S>(out), *px = x.data_ptr<S>(), *pa = data<S>(add);
   const N *ps = scale.data_ptr<N>(), *pt = shift.data_ptr<N>(), *pm = mean.data_ptr<N>(), *pd = rstd.data_ptr<N>();
   S *pg = out ? found.g.data_ptr<S>() : nullptr, *ph = found.h.data_ptr<S>(), *pdx = found.x.data_ptr<S>();
-  const int64_t block = rows_a_block(r.count, 2 * r.k + r.n, sizeof(S));
+  const auto panels = packed<S>(weight, r.n, 1, r.k, r.n);
+  const N *pw = panels.template data_ptr<N>();
+  const int64_t wide = tiles::padded<S>(r.n);
   // Sums over rows: each block's own, added in the blocks' order.
-  auto sums = at::zeros({(r.count + block - 1) / block, 3, r.n}, scale.options());
-  N *psums = sums.data_ptr<N>();
-  over_blocks(r.count, block, x.options(), block * r.n, [&](int64_t first, int64_t last, at::Tensor &memory) {
-    S *dh = memory.data_ptr<S>();
-    N *own = psums + first / block * 3 * r.n;
-    const S *from = pdy + first * r.k;
-    if (out) {
-      kernels::mask_row(pg + first * r.k, from, po + first * r.k, (last - first) * r.k);
-      from = pg + first * r.k;
-    }
-    product(from, weight, true, dh, last - first, r.k, r.n);
-    for (int64_t i = first; i < last; i++) {
-      const int64_t at = i * r.n;
-      kernels::renorm_row(ph + at, px + at, r.n, ps, pt, pm[i], pd[i]);
-      kernels::norm_gradient_row(pdx + at, dh + (i - first) * r.n, px + at, pa ? pa + at : nullptr, r.n, ps, pm[i], pd[i], own, own + r.n,
-                                 own + 2 * r.n);
-    }
+  auto sums = at::zeros({(r.count + BLOCK - 1) / BLOCK, 3, r.n}, scale.options());
+  N *psums = sums.template data_ptr<N>();
+  over_blocks(r.count, BLOCK, piece<N>(tiles::HEIGHT * wide), [&](int64_t start, int64_t end, Scratch &memory) {
+    N *dh = memory.take<N>(tiles::HEIGHT * wide), *own = psums + start / BLOCK * 3 * r.n;
+    over_strips(r.count, start, end, [&](int64_t first, int64_t last, int64_t next, int64_t soon) {
+      const S *from = pdy + first * r.k;
+      if (out) {
+        kernels::mask_row(pg + first * r.k, from, po + first * r.k, (last - first) * r.k);
+        from = pg + first * r.k;
+      }
+      tiles::Ahead ahead;
+      ahead.read(pdy + next * r.k, soon, r.k, r.k);
+      ahead.read(out ? po + next * r.k : nullptr, soon, r.k, r.k);
+      ahead.read(px + next * r.n, soon, r.n, r.n);
+      ahead.read(pa ? pa + next * r.n : nullptr, soon, r.n, r.n);
+      ahead.write(out ? pg + next * r.k : nullptr, soon, r.k, r.k);
+      ahead.write(ph + next * r.n, soon, r.n, r.n);
+      ahead.write(pdx + next * r.n, soon, r.n, r.n);
+      tiles::multiply(tiles::by_rows(from, r.k), last - first, r.k, pw, r.n, dh, wide, false, ahead);
+      for (int64_t i = first; i < last; i++) {
+        const int64_t at = i * r.n;
+        kernels::renorm_row(ph + at, px + at, r.n, ps, pt, pm[i], pd[i]);
+        kernels::norm_gradient_row(pdx + at, dh + (i - first) * wide, px + at, pa ? pa + at : nullptr, r.n, ps, pm[i], pd[i], own,
+                                   own + r.n, own + 2 * r.n);
+      }
+    });
   });
   auto total = sums.sum(0);
   found.scale = total.select(0, 0), found.shift = total.select(0, 1), found.sum = total.select(0, 2);
+}
+
+// g^T h for g [rows, m] and h [rows, n], in pieces of the result that threads take one by one. Rows come some hundred at a time, as many as a core's
+// cache holds of both.
+template <typename S> void weight_gradient(int64_t rows, int64_t m, int64_t n, const at::Tensor &g, const at::Tensor &h, at::Tensor &result) {
+  using N = Number<S>;
+  constexpr int64_t SIDE = 96, DEPTH = 256;
+  const S *pg = g.data_ptr<S>(), *ph = h.data_ptr<S>();
+  N *to = result.data_ptr<N>();
+  const int64_t across = (n + SIDE - 1) / SIDE, down = (m + SIDE - 1) / SIDE, wide = tiles::padded<S>(SIDE);
+  const size_t scratch = piece<N>(SIDE * wide) + piece<N>(tiles::packed_size<S>(DEPTH, SIDE)) + piece<S>((DEPTH + 1) * SIDE);
+  over_blocks(down * across, 1, scratch, [&](int64_t at, int64_t, Scratch &memory) {
+    const int64_t i = at / across * SIDE, j = at % across * SIDE, high = std::min(SIDE, m - i), broad = std::min(SIDE, n - j);
+    N *made = memory.take<N>(SIDE * wide), *panels = memory.take<N>(tiles::packed_size<S>(DEPTH, SIDE));
+    S *turned = memory.take<S>((DEPTH + 1) * SIDE);
+    for (int64_t r = 0; r < rows; r += DEPTH) {
+      const int64_t k = std::min(DEPTH, rows - r);
+      tiles::pack(ph + r * n + j, n, 1, k, broad, 0, tiles::padded<S>(broad) / tiles::WIDTH<S>, panels);
+      const int64_t next = r + k, soon = std::min(DEPTH, rows - next);
+      tiles::Ahead ahead;
+      ahead.read(pg + next * m + i, soon, high, m);
+      ahead.read(ph + next * n + j, soon, broad, n);
+      tiles::multiply(tiles::by_columns(pg + r * m + i, m, k, high, turned), high, k, panels, broad, made, wide, r > 0, ahead);
+    }
+    for (int64_t y = 0; y < high; y++) std::memcpy(to + (i + y) * n + j, made + y * wide, broad * sizeof(N));
+  });
 }
 
 at::Tensor *given(at::Tensor &&t) { return new at::Tensor(std::move(t)); }
@@ -183,6 +229,22 @@ char *te_rows_backward(const at::Tensor *dy, const at::Tensor *out, const at::Te
     if (out) found[0] = given(std::move(g.g));
     found[1] = given(std::move(g.h)), found[2] = given(std::move(g.x));
     found[3] = given(std::move(g.scale)), found[4] = given(std::move(g.shift)), found[5] = given(std::move(g.sum));
+  });
+}
+
+// g^T h, [m, n], in the kind that sums are taken in.
+char *te_weight_gradient(const at::Tensor *g, const at::Tensor *h, at::Tensor **result) {
+  return guarded([&] {
+    at::AutoDispatchBelowADInplaceOrView no_autograd;
+    TORCH_CHECK(g->dim() >= 1 && h->dim() >= 1 && g->numel() > 0 && h->numel() > 0, "rows of numbers are expected, found ", g->sizes(), " and ",
+                h->sizes());
+    const int64_t m = g->size(-1), n = h->size(-1), rows = g->numel() / m;
+    TORCH_CHECK(rows == h->numel() / n, "as many rows are expected of both, found ", rows, " and ", h->numel() / n);
+    check(g, "the gradient", g->sizes(), h->scalar_type());
+    check(h, "the input", h->sizes(), h->scalar_type());
+    auto made = at::empty({m, n}, h->options().dtype(number_kind(*h)));
+    by_kind(h->scalar_type(), "rows", [&](auto s) { weight_gradient<decltype(s)>(rows, m, n, *g, *h, made); });
+    *result = given(std::move(made));
   });
 }
 

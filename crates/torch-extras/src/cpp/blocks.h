@@ -1,0 +1,64 @@
+// Work on the CPU's cores in blocks, each with memory of its own.
+#pragma once
+
+#ifndef _OPENMP
+#error "without -fopenmp at::parallel_for runs on one thread"
+#endif
+
+#include "kernels.h"
+
+#include <ATen/Parallel.h>
+#include <ATen/core/Tensor.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstdlib>
+#include <memory>
+
+// Calls `f` with a number of the kind.
+template <typename F> void by_kind(at::ScalarType kind, const char *what, F &&f) {
+  switch (kind) {
+  case at::kFloat: return f(float());
+  case at::kDouble: return f(double());
+  case at::kBFloat16: return f(kernels::Half());
+  default: TORCH_CHECK(false, what, " in ", kind, ": expected Float, Double or BFloat16");
+  }
+}
+
+// A block's memory, handed out piece by piece; pieces begin at cache lines.
+class Scratch {
+public:
+  explicit Scratch(size_t bytes) : memory(static_cast<char *>(std::aligned_alloc(LINE, rounded(bytes) + LINE)), std::free) {
+    TORCH_CHECK(memory != nullptr, "no memory for ", bytes, " bytes of scratch");
+  }
+  template <typename T> T *take(int64_t count) {
+    char *piece = memory.get() + taken;
+    taken += rounded(count * sizeof(T));
+    return reinterpret_cast<T *>(piece);
+  }
+  void clear() { taken = 0; }
+
+  static constexpr size_t LINE = 64;
+  static constexpr size_t rounded(size_t bytes) { return (bytes + LINE - 1) / LINE * LINE; }
+
+private:
+  std::unique_ptr<char, void (*)(void *)> memory;
+  size_t taken = 0;
+};
+
+// The bytes of pieces of some sizes.
+template <typename T> constexpr size_t piece(int64_t count) { return Scratch::rounded(count * sizeof(T)); }
+
+// Runs `work(first, last, scratch)` over blocks of `block` of `items` items, each thread with `bytes` of scratch of its own. A thread that is done takes
+// the next block: cores of a shared machine are not equally fast. So nothing may depend on which thread takes which block.
+template <typename Work> void over_blocks(int64_t items, int64_t block, size_t bytes, Work &&work) {
+  const int64_t blocks = (items + block - 1) / block;
+  std::atomic<int64_t> next{0};
+  at::parallel_for(0, std::min<int64_t>(blocks, at::get_num_threads()), 1, [&](int64_t, int64_t) {
+    Scratch scratch(bytes);
+    for (int64_t b = next++; b < blocks; b = next++) {
+      scratch.clear();
+      work(b * block, std::min(items, (b + 1) * block), scratch);
+    }
+  });
+}

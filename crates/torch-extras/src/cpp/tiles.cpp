@@ -1,0 +1,118 @@
+// See tiles.h. The loops are in tile.h, written with the compiler's vectors of 64 bytes, which it makes of whatever registers a CPU has.
+
+#include "tiles.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <type_traits>
+
+#if defined(__x86_64__)
+#define X86 1
+#else
+#define X86 0
+#endif
+#define INLINE static inline __attribute__((always_inline))
+
+namespace tiles {
+namespace {
+
+enum class Cpu { any, avx2, avx512, avx512_bf16 };
+
+Cpu find_cpu() {
+#if X86
+  __builtin_cpu_init();
+  const bool v4 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+                  __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512cd");
+  if (v4) return __builtin_cpu_supports("avx512bf16") ? Cpu::avx512_bf16 : Cpu::avx512;
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return Cpu::avx2;
+#endif
+  return Cpu::any;
+}
+
+// The CPU at hand, or a lesser one that WHITEBOX_CPU names, for tests of what others are given.
+Cpu chosen_cpu() {
+  const Cpu found = find_cpu();
+  const char *name = std::getenv("WHITEBOX_CPU");
+  if (name == nullptr) return found;
+  const char *names[] = {"any", "avx2", "avx512"};
+  for (int i = 0; i < 3; i++)
+    if (std::strcmp(name, names[i]) == 0) return std::min(found, static_cast<Cpu>(i));
+  return found;
+}
+
+const Cpu cpu = chosen_cpu();
+
+// The functions of one kind for one generation of CPUs.
+template <typename S> struct Functions {
+  void (*pack)(const S *, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, Number<S> *);
+  void (*multiply)(Left<S>, int64_t, int64_t, const Number<S> *, int64_t, Number<S> *, int64_t, bool, Ahead &);
+};
+
+// As many sums as there are registers for: with AVX-512 24 of 32, with AVX2 12 of 16 of which two make a vector.
+#if X86
+#pragma GCC push_options
+#pragma GCC target("arch=x86-64-v4")
+#define CPU avx512
+#define ROWS HEIGHT
+#define WIDE true
+#include "tile.h"
+#pragma GCC pop_options
+#pragma GCC push_options
+#pragma GCC target("arch=x86-64-v3")
+#define CPU avx2
+#define ROWS 6
+#define WIDE false
+#include "tile.h"
+#pragma GCC pop_options
+#endif
+#define CPU any
+#define ROWS 3
+#define WIDE false
+#include "tile.h"
+
+template <typename S> constexpr bool is_half = std::is_same_v<S, Half>;
+
+template <typename S> bool paired() { return is_half<S> && cpu == Cpu::avx512_bf16; }
+
+template <typename S> Functions<S> choose() {
+#if X86
+  if constexpr (is_half<S>)
+    if (paired<S>()) return avx512::functions<S, avx512::Pairs>();
+  if (cpu >= Cpu::avx512) return avx512::functions<S>();
+  if (cpu == Cpu::avx2) return avx2::functions<S>();
+#endif
+  return any::functions<S>();
+}
+
+template <typename S> const Functions<S> chosen = choose<S>();
+
+template <typename S> Left<S> columns(const S *a, int64_t row, int64_t k, int64_t rows, S *scratch) {
+#if X86
+  if constexpr (is_half<S>) {
+    if (paired<S>()) {
+      avx512::interleave(a, row, k, rows, scratch);
+      return {scratch, 2, 2 * rows};
+    }
+  }
+#endif
+  return {a, 1, row};
+}
+
+} // namespace
+
+#define TILES(S, N)                                                                                                                      \
+  void pack(const S *b, int64_t row, int64_t column, int64_t k, int64_t n, int64_t first, int64_t last, N *panels) {                     \
+    chosen<S>.pack(b, row, column, k, n, first, last, panels);                                                                         \
+  }                                                                                                                                      \
+  Left<S> by_rows(const S *a, int64_t row) { return {a, row, paired<S>() ? 2 : 1}; }                                                     \
+  Left<S> by_columns(const S *a, int64_t row, int64_t k, int64_t rows, S *scratch) { return columns(a, row, k, rows, scratch); }         \
+  void multiply(Left<S> a, int64_t rows, int64_t k, const N *panels, int64_t n, N *c, int64_t ldc, bool add, Ahead &ahead) {             \
+    chosen<S>.multiply(a, rows, k, panels, n, c, ldc, add, ahead);                                                                            \
+  }
+
+TILES(float, float)
+TILES(double, double)
+TILES(Half, float)
+
+} // namespace tiles

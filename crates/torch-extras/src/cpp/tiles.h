@@ -1,0 +1,93 @@
+// Products of matrices small enough for a core's cache, by tiles of the result that live in registers.
+//
+// A BLAS is called with matrices that lie in memory, and copies both factors into an order of its own at every call. Here the right factor is packed once and
+// used for all rows, the left one is read where it lies, and what stands before and behind the product (LayerNorm, softmax, bias) works on
+// the same few rows while they are in the first-level cache.
+//
+//   C [rows, n] = A [rows, k] B [k, n]
+//
+// B is cut into panels of WIDTH columns, [k][WIDTH] each, filled up with zeros; a tile is up to twelve rows by one panel. Sums are taken in Number<S>, by k
+// in order. Like the loops in kernels.h, chosen for the CPU when the program starts: AVX-512 (with its bf16 products where it has them), AVX2, any.
+#pragma once
+
+#include "kernels.h"
+
+namespace tiles {
+
+using kernels::Half;
+using kernels::Number;
+
+// Columns of a panel: two cache lines.
+template <typename S> constexpr int64_t WIDTH = 128 / sizeof(Number<S>);
+// Rows of a tile.
+constexpr int64_t HEIGHT = 12;
+
+template <typename S> constexpr int64_t padded(int64_t n) { return (n + WIDTH<S> - 1) / WIDTH<S> * WIDTH<S>; }
+
+// Numbers of Number<S> that the packed form of a [k, n] matrix takes.
+template <typename S> constexpr int64_t packed_size(int64_t k, int64_t n) { return k * padded<S>(n); }
+
+// Element (i, q) of the left factor is a[i * row + q * step]; either may be 1. With `paired` two neighbours of k lie together, (i, 2q) and
+// (i, 2q + 1) at a[i * row + q * step].
+template <typename S> struct Left {
+  const S *a;
+  int64_t row, step;
+};
+
+// Memory that is wanted after the product at hand, asked for line by line while that is computed, so that nobody waits for it later.
+class Ahead {
+public:
+  // `rows` rows of `length` numbers, `stride` numbers apart; nothing where `from` is null.
+  template <typename T> void read(const T *from, int64_t rows, int64_t length, int64_t stride) { want(from, rows, length, stride, false); }
+  template <typename T> void write(const T *from, int64_t rows, int64_t length, int64_t stride) { want(from, rows, length, stride, true); }
+
+  // Asks for the next `lines` cache lines.
+  void some(int64_t lines) {
+    while (lines > 0 && at < count) {
+      const Area &area = areas[at];
+      for (; lines > 0 && offset < area.length; offset += LINE, lines--) {
+        const char *address = area.from + row * area.stride + offset;
+        if (area.written) __builtin_prefetch(address, 1, 2);
+        else __builtin_prefetch(address, 0, 2);
+      }
+      if (offset >= area.length && (offset = 0, ++row == area.rows)) row = 0, at++;
+    }
+  }
+
+private:
+  static constexpr int64_t LINE = 64;
+  struct Area {
+    const char *from;
+    int64_t rows, length, stride;
+    bool written;
+  };
+
+  template <typename T> void want(const T *from, int64_t rows, int64_t length, int64_t stride, bool written) {
+    constexpr int64_t size = sizeof(T);
+    if (from == nullptr || rows <= 0 || count == MOST) return;
+    areas[count++] = {reinterpret_cast<const char *>(from), rows, length * size, stride * size, written};
+  }
+
+  static constexpr int MOST = 8;
+  Area areas[MOST];
+  int count = 0, at = 0;
+  int64_t row = 0, offset = 0;
+};
+
+#define WHITEBOX_TILES(S, N)                                                                                                              \
+  /* Panels `first` to `last` of B, whose element (q, j) is b[q * row + j * column]; row or column is 1. */                              \
+  void pack(const S *b, int64_t row, int64_t column, int64_t k, int64_t n, int64_t first, int64_t last, N *panels);                      \
+  /* A whose rows follow each other at a distance of `row`, */                                                                           \
+  Left<S> by_rows(const S *a, int64_t row);                                                                                              \
+  /* and A = a^T for a [k, rows], rows of a at a distance of `row`; `scratch` has room for (k + 1) * rows numbers. */                    \
+  Left<S> by_columns(const S *a, int64_t row, int64_t k, int64_t rows, S *scratch);                                                      \
+  /* c = A B, or c += A B with `add`. Whole vectors of c are written: its rows have room for padded(n) numbers. */                       \
+  void multiply(Left<S> a, int64_t rows, int64_t k, const N *panels, int64_t n, N *c, int64_t ldc, bool add, Ahead &ahead);
+
+WHITEBOX_TILES(float, float)
+WHITEBOX_TILES(double, double)
+WHITEBOX_TILES(Half, float)
+
+#undef WHITEBOX_TILES
+
+} // namespace tiles
