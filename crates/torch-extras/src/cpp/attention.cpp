@@ -103,13 +103,13 @@ void backward(const Shape &s, double scale, const at::Tensor &grad, const at::Te
   S *pd = gradient.data_ptr<S>();
   const Head<S> head{s};
   constexpr int64_t height = tiles::HEIGHT;
-  const size_t strips = 2 * piece<N>(height * head.wide) + piece<N>(height * head.narrow), square = piece<S>((s.n + 1) * head.wide);
+  const size_t strips = 2 * piece<N>(height * head.wide) + piece<N>(height * head.narrow), square = piece<S>(head.wide * head.wide);
   const size_t bytes = piece<N>(head.turned_size) + 2 * piece<N>(head.plain_size) + strips + 3 * square;
   over_blocks(s.items(), 1, bytes, [&](int64_t item, int64_t, Scratch &memory) {
     const S *rows = pw + s.offset(item), *grads = pg + s.offset(item), *outs = po + s.offset(item);
     const N *turned = head.turned(rows, memory), *plain = head.plain(rows, memory), *plain_grads = head.plain(grads, memory);
     N *scores = memory.take<N>(height * head.wide), *by_map = memory.take<N>(height * head.wide), *made = memory.take<N>(height * head.narrow);
-    S *q = memory.take<S>((s.n + 1) * head.wide), *map = memory.take<S>((s.n + 1) * head.wide), *pairs = memory.take<S>((s.n + 1) * head.wide);
+    S *q = memory.take<S>(head.wide * head.wide), *map = memory.take<S>(head.wide * head.wide), *pairs = memory.take<S>(head.wide * head.wide);
     tiles::Ahead ahead;
     const int64_t next = s.offset(head.next(item));
     for (const S *wanted : {pw + next, pg + next, po + next}) ahead.read(wanted, s.n, s.p, s.row());
@@ -125,7 +125,7 @@ void backward(const Shape &s, double scale, const at::Tensor &grad, const at::Te
                                         lse[item * s.n + at], delta);
       }
     }
-    kernels::add_transpose(q, s.n, head.wide);
+    tiles::add_transpose(q, s.n, head.wide);
     const auto turned_map = tiles::by_columns(map, head.wide, s.n, s.n, pairs);
     for (int64_t first = 0; first < s.n; first += height) {
       const int64_t count = std::min(height, s.n - first);

@@ -102,30 +102,6 @@ template <typename S, typename N> INLINE void attention_gradient(S *q, S *a, con
   }
 }
 
-// Square tiles, so that the transposed side is read in whole cache lines.
-constexpr int64_t TILE = 16;
-
-template <typename S> INLINE void symmetric_sum(S *q, int64_t n, int64_t row) {
-  for (int64_t i0 = 0; i0 < n; i0 += TILE) {
-    const int64_t i1 = std::min(n, i0 + TILE);
-    for (int64_t j0 = 0; j0 <= i0; j0 += TILE) {
-      const int64_t j1 = std::min(n, j0 + TILE);
-      S turned[TILE * TILE];
-      for (int64_t j = j0; j < j1; j++)
-        for (int64_t i = i0; i < i1; i++) turned[(i - i0) * TILE + j - j0] = q[j * row + i];
-      for (int64_t i = i0; i < i1; i++) {
-        S *at = q + i * row + j0, *turn = turned + (i - i0) * TILE;
-#pragma omp simd
-        for (int64_t j = 0; j < j1 - j0; j++) set(turn[j], get(turn[j]) + get(at[j]));
-      }
-      for (int64_t i = i0; i < i1; i++) std::memcpy(q + i * row + j0, turned + (i - i0) * TILE, (j1 - j0) * sizeof(S));
-      if (i0 == j0) continue;
-      for (int64_t j = j0; j < j1; j++)
-        for (int64_t i = i0; i < i1; i++) q[j * row + i] = turned[(i - i0) * TILE + j - j0];
-    }
-  }
-}
-
 template <typename S, typename N> INLINE void scaled(S *to, const N *from, int64_t n, N factor) {
 #pragma omp simd
   for (int64_t j = 0; j < n; j++) set(to[j], factor * from[j]);
@@ -204,7 +180,6 @@ template <typename S> INLINE const Stored<S> *raw(const S *p) { return reinterpr
   CLONES void attention_gradient_row(S *q, S *a, const N *s, const N *c, int64_t n, N scale, N lse, N delta) {                           \
     attention_gradient(raw(q), raw(a), s, c, n, scale, lse, delta);                                                                      \
   }                                                                                                                                      \
-  CLONES void add_transpose(S *q, int64_t n, int64_t row) { symmetric_sum(raw(q), n, row); }                                             \
   CLONES void scale_row(S *to, const N *from, int64_t n, N factor) { scaled(raw(to), from, n, factor); }                                 \
   CLONES void norm_row(S *y, const S *x, int64_t n, N eps, const N *scale, const N *shift, N &mean, N &rstd) {                           \
     norm(raw(y), raw(x), n, eps, scale, shift, mean, rstd);                                                                              \

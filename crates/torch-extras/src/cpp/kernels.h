@@ -24,8 +24,6 @@ constexpr int64_t ROOM = 16;
   N dot(const S *a, const S *b, int64_t n);                                                                                              \
   /* From scores s and the gradient c by the attention map: the map a = exp(scale s - lse) and q = scale a (c - delta). */               \
   void attention_gradient_row(S *q, S *a, const N *s, const N *c, int64_t n, N scale, N lse, N delta);                                   \
-  /* q + q^T of an n x n matrix, in place; its rows are `row` apart. */                                                                  \
-  void add_transpose(S *q, int64_t n, int64_t row);                                                                                      \
   /* to = factor from. */                                                                                                                \
   void scale_row(S *to, const N *from, int64_t n, N factor);                                                                             \
   /* y = (x - mean) / deviation scale + shift; scale and shift may be null together. */                                                  \

@@ -21,8 +21,8 @@ namespace {
 
 using kernels::Number;
 
-// Rows between two looks at the clock: small enough that threads end together, a multiple of the strips' height.
-constexpr int64_t BLOCK = 4 * tiles::HEIGHT;
+// Rows that a thread takes at a time: few enough that all end together, a multiple of a strip.
+constexpr int64_t BLOCK = 2 * tiles::HEIGHT;
 
 // The right factor packed, by all threads: row and column are the distances between its elements, one of them 1.
 template <typename S> at::Tensor packed(const at::Tensor &weight, int64_t row, int64_t column, int64_t k, int64_t n) {

@@ -17,6 +17,28 @@ template <typename N> using Vector = typename Lanes<N>::type;
 template <typename N> INLINE Vector<N> load(const N *p) { return *reinterpret_cast<const typename Lanes<N>::loose *>(p); }
 template <typename N> INLINE void store(N *p, Vector<N> v) { *reinterpret_cast<typename Lanes<N>::loose *>(p) = v; }
 
+// Rows of sixteen columns each become columns.
+INLINE void turn(Vector<float> v[16]) {
+  typedef int Index __attribute__((vector_size(64)));
+  // Blocks of one, two, four and eight numbers beside the diagonal change places.
+  constexpr Index low[] = {{0, 16, 2, 18, 4, 20, 6, 22, 8, 24, 10, 26, 12, 28, 14, 30},
+                           {0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29},
+                           {0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27},
+                           {0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23}};
+#pragma GCC unroll 4
+  for (int stage = 0; stage < 4; stage++) {
+    const int size = 1 << stage;
+    const Index upper = low[stage], lower = upper + size;
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; i++) {
+      if (i & size) continue;
+      const Vector<float> a = v[i], b = v[i + size];
+      v[i] = __builtin_shuffle(a, b, upper);
+      v[i + size] = __builtin_shuffle(a, b, lower);
+    }
+  }
+}
+
 INLINE float from_bits(uint32_t bits) {
   float value;
   std::memcpy(&value, &bits, 4);
@@ -141,6 +163,25 @@ template <typename How, typename S> INLINE auto unit(const S *b, int64_t row, in
   else return 2 * q + 1 < k ? How::pair(at, at + row) : How::read(at, true);
 }
 
+// `steps` steps of `count` columns that lie one behind the other, sixteen at most, to rows of a panel.
+template <typename How, typename S, typename N>
+INLINE void pack_block(const S *b, int64_t column, int64_t k, int64_t steps, int64_t count, N *to) {
+  constexpr int64_t width = WIDTH<S>;
+  if constexpr (WIDE && std::is_same_v<N, float> && sizeof(S) * How::steps == sizeof(float)) {
+    if (count == 16 && How::steps * 16 <= k) {
+      Vector<float> v[16];
+#pragma GCC unroll 16
+      for (int j = 0; j < 16; j++) v[j] = load(reinterpret_cast<const float *>(b + j * column));
+      turn(v);
+#pragma GCC unroll 16
+      for (int q = 0; q < 16; q++) store(to + q * width, v[q]);
+      return;
+    }
+  }
+  for (int64_t j = 0; j < count; j++)
+    for (int64_t q = 0; q < steps; q++) to[q * width + j] = unit<How>(b, 1, column, k, q, j);
+}
+
 template <typename How, typename S, typename N>
 void packing(const S *b, int64_t row, int64_t column, int64_t k, int64_t n, int64_t first, int64_t last, N *panels) {
   constexpr int64_t width = WIDTH<S>, block = 16;
@@ -158,11 +199,51 @@ void packing(const S *b, int64_t row, int64_t column, int64_t k, int64_t n, int6
         for (int64_t j = 0; j < count; j++) to[q * width + j] = unit<How>(from, row, 1, k, q, j);
       }
     } else {
-      // Some steps of every column at a time, so that lines are read and written as a whole.
+      // Sixteen steps of sixteen columns at a time, so that lines are read and written as a whole.
       for (int64_t q0 = 0; q0 < depth; q0 += block)
-        for (int64_t j = 0; j < count; j++)
-          for (int64_t q = q0; q < std::min(depth, q0 + block); q++) to[q * width + j] = unit<How>(from, 1, column, k, q, j);
+        for (int64_t j0 = 0; j0 < count; j0 += block)
+          pack_block<How>(from + How::steps * q0 + j0 * column, column, k - How::steps * q0, std::min(block, depth - q0),
+                          std::min(block, count - j0), to + q0 * width + j0);
     }
+  }
+}
+
+// Sixteen numbers to floats, and back, rounded to the nearest, halves to even; what is no number stays none.
+typedef uint16_t Shorts __attribute__((vector_size(32)));
+typedef uint16_t LooseShorts __attribute__((vector_size(32), aligned(2), may_alias));
+typedef uint32_t Words __attribute__((vector_size(64)));
+
+INLINE Vector<float> floats(const float *p) { return load(p); }
+INLINE Vector<float> floats(const Half *p) {
+  const Shorts bits = *reinterpret_cast<const LooseShorts *>(p);
+  return (Vector<float>)(__builtin_convertvector(bits, Words) << 16);
+}
+INLINE void put(float *p, Vector<float> v) { store(p, v); }
+INLINE void put(Half *p, Vector<float> v) {
+  const Words bits = (Words)v, rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16, none = Words{} + 0x7fc0;
+  *reinterpret_cast<LooseShorts *>(p) = __builtin_convertvector(v == v ? rounded : none, Shorts);
+}
+
+// q + q^T in place: a block and the one that mirrors it at a time.
+template <typename S> void add_transpose(S *q, int64_t n, int64_t row) {
+  if constexpr (WIDE && std::is_same_v<Number<S>, float>) {
+    for (int64_t i = 0; i < n; i += 16)
+      for (int64_t j = 0; j <= i; j += 16) {
+        S *below = q + i * row + j, *above = q + j * row + i;
+        Vector<float> v[16];
+#pragma GCC unroll 16
+        for (int t = 0; t < 16; t++) v[t] = floats(above + t * row);
+        turn(v);
+#pragma GCC unroll 16
+        for (int t = 0; t < 16; t++) put(below + t * row, v[t] = v[t] + floats(below + t * row));
+        if (i == j) continue;
+        turn(v);
+#pragma GCC unroll 16
+        for (int t = 0; t < 16; t++) put(above + t * row, v[t]);
+      }
+  } else {
+    for (int64_t i = 0; i < n; i++)
+      for (int64_t j = 0; j <= i; j++) q[i * row + j] = q[j * row + i] = q[i * row + j] + q[j * row + i];
   }
 }
 
@@ -179,7 +260,7 @@ inline void interleave(const Half *a, int64_t row, int64_t k, int64_t rows, Half
 }
 
 template <typename S, typename How = std::conditional_t<std::is_same_v<S, Half>, Wide, Single<S>>> constexpr Functions<S> functions() {
-  return {packing<How, S, Number<S>>, product<How, Number<S>>};
+  return {packing<How, S, Number<S>>, product<How, Number<S>>, add_transpose<S>};
 }
 
 } // namespace CPU

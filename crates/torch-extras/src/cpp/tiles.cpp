@@ -47,6 +47,7 @@ const Cpu cpu = chosen_cpu();
 template <typename S> struct Functions {
   void (*pack)(const S *, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, Number<S> *);
   void (*multiply)(Left<S>, int64_t, int64_t, const Number<S> *, int64_t, Number<S> *, int64_t, bool, Ahead &);
+  void (*add_transpose)(S *, int64_t, int64_t);
 };
 
 // As many sums as there are registers for: with AVX-512 24 of 32, with AVX2 12 of 16 of which two make a vector.
@@ -109,7 +110,8 @@ template <typename S> Left<S> columns(const S *a, int64_t row, int64_t k, int64_
   Left<S> by_columns(const S *a, int64_t row, int64_t k, int64_t rows, S *scratch) { return columns(a, row, k, rows, scratch); }         \
   void multiply(Left<S> a, int64_t rows, int64_t k, const N *panels, int64_t n, N *c, int64_t ldc, bool add, Ahead &ahead) {             \
     chosen<S>.multiply(a, rows, k, panels, n, c, ldc, add, ahead);                                                                            \
-  }
+  }                                                                                                                                      \
+  void add_transpose(S *q, int64_t n, int64_t row) { chosen<S>.add_transpose(q, n, row); }
 
 TILES(float, float)
 TILES(double, double)

@@ -79,10 +79,12 @@ private:
   void pack(const S *b, int64_t row, int64_t column, int64_t k, int64_t n, int64_t first, int64_t last, N *panels);                      \
   /* A whose rows follow each other at a distance of `row`, */                                                                           \
   Left<S> by_rows(const S *a, int64_t row);                                                                                              \
-  /* and A = a^T for a [k, rows], rows of a at a distance of `row`; `scratch` has room for (k + 1) * rows numbers. */                    \
+  /* and A = a^T for a [k, rows], rows of a at a distance of `row`; `scratch` has room for k * rows numbers, k rounded up to even. */    \
   Left<S> by_columns(const S *a, int64_t row, int64_t k, int64_t rows, S *scratch);                                                      \
   /* c = A B, or c += A B with `add`. Whole vectors of c are written: its rows have room for padded(n) numbers. */                       \
-  void multiply(Left<S> a, int64_t rows, int64_t k, const N *panels, int64_t n, N *c, int64_t ldc, bool add, Ahead &ahead);
+  void multiply(Left<S> a, int64_t rows, int64_t k, const N *panels, int64_t n, N *c, int64_t ldc, bool add, Ahead &ahead);      \
+  /* q + q^T of an n x n matrix, in place; there is room for multiples of sixteen rows and columns, rows are `row` apart. */             \
+  void add_transpose(S *q, int64_t n, int64_t row);
 
 WHITEBOX_TILES(float, float)
 WHITEBOX_TILES(double, double)
