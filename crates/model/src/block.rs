@@ -17,6 +17,7 @@ use crate::ista::{Ista, IstaConfig};
 use crate::layers::LayerNorm;
 use crate::mssa::{Mssa, MssaConfig};
 use crate::probe::{NoProbe, Probe, Site, show};
+use crate::recompute::Layer;
 use crate::whole_layer::Parts;
 
 /// What the attention step is added to, and what is normalised; see the module.
@@ -104,6 +105,23 @@ impl Block {
         let (norm1, norm2, output) = (self.norm1.as_ref()?, self.norm2.as_ref()?, self.mssa.output_map()?);
         let parts = Parts { norm1, mssa: &self.mssa, output, norm2, ista: &self.ista };
         (self.base == ResidualBase::Raw).then_some(parts)
+    }
+}
+
+impl Layer for Block {
+    fn share(&self) -> Self {
+        let norm = |norm: &Option<LayerNorm>| norm.as_ref().map(|n| n.map(Tensor::shallow_clone));
+        let (norm1, norm2) = (norm(&self.norm1), norm(&self.norm2));
+        Block { norm1, mssa: self.mssa.share(), norm2, ista: self.ista.share(), base: self.base }
+    }
+
+    fn parameters(&self) -> Vec<&Tensor> {
+        let norms = [&self.norm1, &self.norm2].into_iter().flatten().flat_map(LayerNorm::parameters);
+        norms.chain(self.mssa.parameters()).chain([&self.ista.dictionary]).collect()
+    }
+
+    fn compute(&self, z: &Tensor) -> Tensor {
+        self.forward(z, 0, &mut NoProbe)
     }
 }
 

@@ -47,6 +47,10 @@ pub trait VisionModel {
     /// `images`: `[B, C, H, W]` to `[B, classes]`.
     fn forward(&self, images: &Tensor, probe: &mut dyn Probe) -> Result<Tensor>;
 
+    /// Whether a backward pass computes each layer again instead of keeping what it needs of it (activation checkpointing): the same
+    /// gradients in less memory, for a forward pass more.
+    fn recompute_layers(&mut self, on: bool);
+
     /// The same model for inference alone, with what does not change from batch to batch worked into its matrices, which are then of
     /// `kind` (`Float`, `Double` or `BFloat16`); `None` where there is nothing to gain. Later changes of the parameters do not reach it.
     fn fold(&self, _kind: Kind) -> Option<Box<dyn VisionModel>> {

@@ -13,7 +13,8 @@ use crate::embed::{Grid, PatchEmbedding};
 use crate::ista::{IstaConfig, IstaForm};
 use crate::layers::{LayerNorm, Linear, LinearInit};
 use crate::mssa::{MssaConfig, OutputMap, Scaling};
-use crate::probe::{Probe, Site, show};
+use crate::probe::{Probe, Site, show, wants_any};
+use crate::recompute::recomputed;
 use crate::{Error, Result};
 
 /// Shape and choices of a CRATE. The defaults are CRATE-T on 224-pixel images, as released.
@@ -154,6 +155,7 @@ pub struct Crate {
     pub(crate) norm: LayerNorm,
     pub(crate) head: Linear,
     pub(crate) config: CrateConfig,
+    pub(crate) recompute: bool,
 }
 
 impl Crate {
@@ -168,6 +170,7 @@ impl Crate {
             norm: LayerNorm::new(&(root / "mlp_head" / "0"), config.d, LAYER_NORM_EPS),
             head: Linear::new(&(root / "mlp_head" / "1"), config.d, config.classes, true, LinearInit::PyTorch),
             config: config.clone(),
+            recompute: false,
         })
     }
 }
@@ -178,7 +181,10 @@ impl Crate {
         let mut z = self.embedding.forward(images)?;
         show(probe, 0, Site::Embed, &z);
         for (l, layer) in self.layers[..end].iter().enumerate() {
-            z = layer.forward(&z, l, probe);
+            z = match self.recompute && z.requires_grad() && !wants_any(probe, l) {
+                true => recomputed(layer, &z),
+                false => layer.forward(&z, l, probe),
+            };
         }
         Ok(z)
     }
@@ -196,7 +202,7 @@ impl VisionModel for Crate {
     fn features(&self, images: &Tensor, probe: &mut dyn Probe) -> Result<Tensor> {
         let last = self.layers.len() - 1;
         let pooled = match self.config.pool {
-            Pool::Token if !Site::ALL.iter().any(|&site| probe.wants(last, site)) => {
+            Pool::Token if !wants_any(probe, last) => {
                 self.layers[last].forward_first(&self.tokens_before(last, images, probe)?).squeeze_dim(1)
             }
             Pool::Token => self.tokens(images, probe)?.select(1, 0),
@@ -207,6 +213,10 @@ impl VisionModel for Crate {
 
     fn forward(&self, images: &Tensor, probe: &mut dyn Probe) -> Result<Tensor> {
         Ok(self.head.forward(&self.features(images, probe)?))
+    }
+
+    fn recompute_layers(&mut self, on: bool) {
+        self.recompute = on;
     }
 
     fn fold(&self, kind: tch::Kind) -> Option<Box<dyn VisionModel>> {

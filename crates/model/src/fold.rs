@@ -25,6 +25,7 @@ impl Crate {
             norm: self.norm.map(|parameter| parameter.detach().copy()),
             head: self.head.after(None, kind),
             config: self.config.clone(),
+            recompute: false,
         })
     }
 }

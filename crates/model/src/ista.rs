@@ -81,6 +81,12 @@ impl Ista {
         Ista { dictionary, kept: None, config: config.clone() }
     }
 
+    /// The same step on the same dictionary.
+    pub(crate) fn share(&self) -> Self {
+        let kept = self.kept.as_ref().map(Linear::share);
+        Ista { dictionary: self.dictionary.shallow_clone(), kept, config: self.config.clone() }
+    }
+
     /// The sparse code after one step from `h`; there is no residual connection around it.
     ///
     /// # Shapes

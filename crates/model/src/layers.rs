@@ -40,6 +40,15 @@ impl Linear {
         }
     }
 
+    /// The same layer on the same parameters.
+    pub(crate) fn share(&self) -> Self {
+        Linear { weight: self.weight.shallow_clone(), bias: self.bias.as_ref().map(Tensor::shallow_clone) }
+    }
+
+    pub(crate) fn parameters(&self) -> impl Iterator<Item = &Tensor> {
+        std::iter::once(&self.weight).chain(&self.bias)
+    }
+
     /// # Shapes
     /// `x`: `[..., in]` to `[..., out]`.
     pub fn forward(&self, x: &Tensor) -> Tensor {
@@ -80,6 +89,10 @@ impl LayerNorm {
     /// The same normalisation with other tensors for scale and shift.
     pub(crate) fn map(&self, f: impl Fn(&Tensor) -> Tensor) -> Self {
         LayerNorm { affine: self.affine.as_ref().map(|(scale, shift)| (f(scale), f(shift))), ..self.bare() }
+    }
+
+    pub(crate) fn parameters(&self) -> impl Iterator<Item = &Tensor> {
+        self.affine.iter().flat_map(|(scale, shift)| [scale, shift])
     }
 
     /// The same normalisation without scale and shift.

@@ -9,6 +9,7 @@
 //! | [`ista`] | one proximal step of sparse coding, the sparsifying step |
 //! | [`block`] | one CRATE layer: compress, then sparsify |
 //! | `whole_layer` | the same layer as one operation with its own backward pass, for the CPU |
+//! | `recompute` | activation checkpointing |
 //! | [`embed`] | patches, class token, positions and their interpolation |
 //! | [`crate_vision`] | the whole CRATE, its sizes |
 //! | [`fold`] | the whole CRATE with all that is constant in inference worked into its matrices |
@@ -29,6 +30,7 @@ pub mod ista;
 pub mod layers;
 pub mod mssa;
 pub mod probe;
+mod recompute;
 pub mod vit;
 pub mod weights;
 mod whole_layer;

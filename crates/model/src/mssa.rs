@@ -96,6 +96,17 @@ impl Mssa {
         Mssa { u: qkv.weight, shift: None, output, config: config.clone() }
     }
 
+    /// The same attention on the same parameters.
+    pub(crate) fn share(&self) -> Self {
+        let output = self.output.as_ref().map(Linear::share);
+        let shift = self.shift.as_ref().map(Tensor::shallow_clone);
+        Mssa { u: self.u.shallow_clone(), shift, output, config: self.config.clone() }
+    }
+
+    pub(crate) fn parameters(&self) -> impl Iterator<Item = &Tensor> {
+        std::iter::once(&self.u).chain(self.output.iter().flat_map(Linear::parameters))
+    }
+
     /// What the layer adds to the tokens.
     ///
     /// The attention map is formed as a whole for a probe that asks for it. Otherwise it never exists: on the CPU each head's

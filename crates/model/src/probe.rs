@@ -116,6 +116,11 @@ impl Probe for Recorder {
     }
 }
 
+/// Whether `probe` wants anything of a layer.
+pub(crate) fn wants_any(probe: &dyn Probe, layer: usize) -> bool {
+    Site::ALL.iter().any(|&site| probe.wants(layer, site))
+}
+
 /// Shows `value` where the probe wants it; a shorthand for the layers.
 pub(crate) fn show(probe: &mut dyn Probe, layer: usize, site: Site, value: &Tensor) {
     if probe.wants(layer, site) {

@@ -12,7 +12,8 @@ use tch::nn::{Init, Path};
 use crate::config::{ModelConfig, Pool, VisionModel, check_sizes};
 use crate::embed::{Grid, interpolate_positions, patchify};
 use crate::layers::{LayerNorm, Linear, LinearInit, map_is_faster, uniform};
-use crate::probe::{Probe, Site, show};
+use crate::probe::{NoProbe, Probe, Site, show, wants_any};
+use crate::recompute::{Layer, recomputed};
 use crate::{Error, Result};
 
 const LAYER_NORM_EPS: f64 = 1e-6;
@@ -160,6 +161,23 @@ impl VitBlock {
     }
 }
 
+impl Layer for VitBlock {
+    fn share(&self) -> Self {
+        let [norm1, norm2] = [&self.norm1, &self.norm2].map(|n| n.map(Tensor::shallow_clone));
+        let [qkv, proj, fc1, fc2] = [&self.qkv, &self.proj, &self.fc1, &self.fc2].map(Linear::share);
+        VitBlock { norm1, qkv, proj, norm2, fc1, fc2, heads: self.heads }
+    }
+
+    fn parameters(&self) -> Vec<&Tensor> {
+        let norms = [&self.norm1, &self.norm2].into_iter().flat_map(LayerNorm::parameters);
+        norms.chain([&self.qkv, &self.proj, &self.fc1, &self.fc2].into_iter().flat_map(Linear::parameters)).collect()
+    }
+
+    fn compute(&self, z: &Tensor) -> Tensor {
+        self.forward(z, 0, &mut NoProbe)
+    }
+}
+
 /// ViT for image classification.
 #[derive(Debug)]
 pub struct Vit {
@@ -171,6 +189,7 @@ pub struct Vit {
     norm: LayerNorm,
     head: Linear,
     config: VitConfig,
+    recompute: bool,
 }
 
 impl Vit {
@@ -194,6 +213,7 @@ impl Vit {
             norm: LayerNorm::new(&(root / norm), d, LAYER_NORM_EPS),
             head: Linear::new(&(root / "head"), d, config.classes, true, LinearInit::Timm),
             config: config.clone(),
+            recompute: false,
         })
     }
 
@@ -218,7 +238,10 @@ impl VisionModel for Vit {
         let mut z = self.embed(images)?;
         show(probe, 0, Site::Embed, &z);
         for (l, block) in self.blocks.iter().enumerate() {
-            z = block.forward(&z, l, probe);
+            z = match self.recompute && z.requires_grad() && !wants_any(probe, l) {
+                true => recomputed(block, &z),
+                false => block.forward(&z, l, probe),
+            };
         }
         Ok(z)
     }
@@ -234,5 +257,9 @@ impl VisionModel for Vit {
 
     fn forward(&self, images: &Tensor, probe: &mut dyn Probe) -> Result<Tensor> {
         Ok(self.head.forward(&self.features(images, probe)?))
+    }
+
+    fn recompute_layers(&mut self, on: bool) {
+        self.recompute = on;
     }
 }

@@ -194,3 +194,37 @@ fn the_whole_layer_shows_its_tokens() {
         assert_close(whole.get(layer, Site::ZOut).unwrap(), parts.get(layer, Site::ZOut).unwrap(), 1e-6, "tokens");
     }
 }
+
+/// Layers computed again in the backward pass give what layers kept give: in both models, and in what autocast computes too.
+#[test]
+fn recomputed_layers_give_the_same_gradients() {
+    let variants = [
+        json!({"kind": "crate", "d": 24, "heads": 3, "pool": "mean"}),
+        json!({"kind": "crate", "d": 24, "heads": 3, "residual_base": "normalised", "output_map": "tied"}),
+        json!({"kind": "vit", "d": 24, "heads": 3, "hidden": 48}),
+    ];
+    for mut fields in variants {
+        let shape = json!({"image": [16, 24], "patch": [8, 8], "channels": 2, "classes": 5, "depth": 3});
+        fields.as_object_mut().unwrap().extend(shape.as_object().unwrap().clone());
+        let config: ModelConfig = serde_json::from_value(fields).unwrap();
+        for bf16 in [false, true] {
+            let run = |recompute| {
+                let _drawing = seeded(7);
+                let store = nn::VarStore::new(Device::Cpu);
+                let mut model = config.build(&store.root()).unwrap();
+                model.recompute_layers(recompute);
+                let images = Tensor::randn([3, 2, 16, 24], (Kind::Float, Device::Cpu));
+                let logits = {
+                    let _cast = Autocast::new(Device::Cpu, Kind::BFloat16, bf16).unwrap();
+                    model.forward(&images, &mut NoProbe).unwrap()
+                };
+                gradients(&store, &logits.to_kind(Kind::Float).square().sum(Kind::Float))
+            };
+            let (kept, again) = (run(false), run(true));
+            assert_eq!(kept.len(), again.len());
+            for (name, gradient) in &kept {
+                assert_close(&again[name], gradient, 1e-6, name);
+            }
+        }
+    }
+}

@@ -19,6 +19,9 @@ pub struct TrainConfig {
     pub clip: Option<f64>,
     /// Number format of the forward pass. Default: float32.
     pub precision: Precision,
+    /// Keep of each layer only what comes into it and compute it again in the backward pass (activation checkpointing): the same gradients in less
+    /// memory, for a forward pass more. Applied by the task. Default: false.
+    pub recompute: bool,
     /// Seeds libtorch's generators when the run starts. Default: 0.
     pub seed: u64,
     /// The update rule.
@@ -41,6 +44,7 @@ impl Default for TrainConfig {
             accumulate: 1,
             clip: None,
             precision: Precision::default(),
+            recompute: false,
             seed: 0,
             optimizer: OptimizerConfig::default(),
             schedule: ScheduleConfig::default(),

@@ -28,6 +28,7 @@ use crate::memory;
   cargo xtask throughput crate-base --device cuda --precision bfloat16 --batch 512
   cargo xtask throughput crate-tiny --set model.image=[384,384] --batch 4
   cargo xtask throughput crate-tiny --memory --batch 64   # of a training step
+  cargo xtask throughput crate-tiny --memory --batch 64 --recompute
   cargo xtask throughput matmul                           # the ceiling")]
 pub struct ThroughputArgs {
     /// A preset, a file with a model, or `matmul`.
@@ -41,6 +42,9 @@ pub struct ThroughputArgs {
     /// The number format of matrix products.
     #[arg(long, value_enum, default_value = "float32")]
     precision: Format,
+    /// Keep of each layer only what comes into it and compute it again in the backward pass.
+    #[arg(long)]
+    recompute: bool,
     /// Images in a batch.
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(i64).range(1..=1 << 20))]
     batch: i64,
@@ -148,7 +152,8 @@ impl Work {
     fn new(args: &ThroughputArgs, config: &ModelConfig, device: Device) -> Result<Self> {
         tch::manual_seed(0);
         let store = nn::VarStore::new(device);
-        let model = config.build(&store.root())?;
+        let mut model = config.build(&store.root())?;
+        model.recompute_layers(args.recompute);
         let grid = config.grid();
         let mut variables: Vec<_> = store.variables().into_iter().collect();
         variables.sort_by(|a, b| a.0.cmp(&b.0));

@@ -171,7 +171,7 @@ pub fn task(named: &Named, sets: &Sets, device: Device, command: &str) -> Result
     card.command = Some(command.to_owned());
     let TaskConfig::Classify { label_smoothing } = recipe.task;
     let validation = recipe.data.eval_loader(sets.validation.clone())?;
-    Classify::new(card, device, recipe.train.seed, label_smoothing, validation)
+    Classify::new(card, device, &recipe.train, label_smoothing, validation)
 }
 
 fn begin(folder: &RunFolder, named: &Named, command: String, task: &Classify, device: Device) -> Result<RunInfo> {

@@ -9,7 +9,7 @@ use whitebox_datasets::{Batch, Loader};
 use whitebox_model::probe::NoProbe;
 use whitebox_model::weights::{self, Card, LoadOptions, Weights};
 use whitebox_model::{ModelConfig, VisionModel};
-use whitebox_train::{BoxError, Loss, Task, cross_entropy};
+use whitebox_train::{BoxError, Loss, Task, TrainConfig, cross_entropy};
 
 use crate::evaluate::evaluate;
 use crate::memory;
@@ -28,8 +28,14 @@ pub struct Classify {
 }
 
 impl Classify {
-    /// Draws a model from `seed` on `device`.
-    pub fn new(card: Card, device: Device, seed: u64, label_smoothing: f64, validation: Loader) -> Result<Self> {
+    /// Draws a model from the seed of `train` on `device`.
+    pub fn new(
+        card: Card,
+        device: Device,
+        train: &TrainConfig,
+        label_smoothing: f64,
+        validation: Loader,
+    ) -> Result<Self> {
         check_fit(&validation, &card.model)?;
         let classes = validation.dataset().classes().len() as i64;
         if classes != card.model.classes() {
@@ -37,9 +43,10 @@ impl Classify {
         }
         // Weights, gradients and two moments of each, and what one image leaves behind.
         memory::check(card.model.cost().training_bytes(1, 2), device)?;
-        tch::manual_seed(seed as i64);
+        tch::manual_seed(train.seed as i64);
         let store = nn::VarStore::new(device);
-        let model = card.model.build(&store.root())?;
+        let mut model = card.model.build(&store.root())?;
+        model.recompute_layers(train.recompute);
         Ok(Classify { store, model, card, label_smoothing, validation, skipped: BTreeSet::new() })
     }
 

@@ -86,7 +86,7 @@ template <typename S> void forward(const Shape &s, double scale, const at::Tenso
       head.scores(rows + first * s.row(), count, turned, scores, ahead);
       N inverse[height];
       for (int64_t i = 0; i < count; i++)
-        lse[item * s.n + first + i] = kernels::exp_row(map + i * head.wide, scores + i * head.wide, s.n, N(scale), inverse[i]);
+        lse[item * s.n + first + i] = tiles::exp_row(map + i * head.wide, scores + i * head.wide, s.n, N(scale), inverse[i]);
       tiles::multiply(tiles::by_rows(map, head.wide), count, s.n, plain, s.p, made, head.narrow, false, ahead);
       for (int64_t i = 0; i < count; i++)
         kernels::scale_row(po + s.offset(item) + (first + i) * s.row(), made + i * head.narrow, s.p, inverse[i]);
@@ -121,7 +121,7 @@ void backward(const Shape &s, double scale, const at::Tensor &grad, const at::Te
       for (int64_t i = 0; i < count; i++) {
         const int64_t at = first + i;
         const N delta = kernels::dot(grads + at * s.row(), outs + at * s.row(), s.p);
-        kernels::attention_gradient_row(q + at * head.wide, map + at * head.wide, scores + i * head.wide, by_map + i * head.wide, s.n, N(scale),
+        tiles::attention_gradient_row(q + at * head.wide, map + at * head.wide, scores + i * head.wide, by_map + i * head.wide, s.n, N(scale),
                                         lse[item * s.n + at], delta);
       }
     }

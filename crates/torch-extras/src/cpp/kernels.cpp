@@ -18,28 +18,6 @@
 namespace kernels {
 namespace {
 
-// 2^x for x <= 0 up to rounding: a power times a polynomial of the rest, |rest| <= 1/2. Below -126 it is 0 in effect.
-INLINE float exp2_of(float x) {
-  x = x < -126.0f ? -126.0f : x;
-  const float k = __builtin_rintf(x), r = x - k;
-  float y = 1.5353362e-4f;
-  y = y * r + 1.3398874e-3f;
-  y = y * r + 9.6184373e-3f;
-  y = y * r + 5.5503324e-2f;
-  y = y * r + 2.4022648e-1f;
-  y = y * r + 6.9314720e-1f;
-  y = y * r + 1.0f;
-  int32_t bits;
-  std::memcpy(&bits, &y, 4);
-  bits += static_cast<int32_t>(k) << 23;
-  std::memcpy(&y, &bits, 4);
-  return y;
-}
-
-INLINE double exp2_of(double x) { return std::exp2(x); }
-
-constexpr double LOG2_E = 1.44269504088896340736;
-
 // bf16 is handled as its 16 bits. Half may alias them: it is a struct of that one number.
 using Bits = uint16_t;
 template <typename S> using Stored = std::conditional_t<std::is_same_v<S, Half>, Bits, S>;
@@ -63,43 +41,11 @@ INLINE void set(Bits &to, float x) {
   to = static_cast<Bits>(x != x ? 0x7fc0 : rounded);
 }
 
-// A length that the compiler sees to be of whole vectors.
-INLINE int64_t whole(int64_t n) { return (n + ROOM - 1) / ROOM * ROOM; }
-
-template <typename S, typename N> INLINE N exponentials(S *map, N *scores, int64_t n, N scale, N &inverse) {
-  const int64_t room = whole(n);
-  for (int64_t j = n; j < room; j++) scores[j] = std::numeric_limits<N>::lowest();
-  N top = scores[0];
-#pragma omp simd reduction(max : top)
-  for (int64_t j = 0; j < room; j++) top = scores[j] > top ? scores[j] : top;
-  const N binary = scale * N(LOG2_E);
-  N sum = 0;
-#pragma omp simd reduction(+ : sum)
-  for (int64_t j = 0; j < room; j++) {
-    const N e = exp2_of(binary * (scores[j] - top));
-    set(map[j], e);
-    sum += e;
-  }
-  inverse = N(1) / sum;
-  return scale * top + std::log(sum);
-}
-
 template <typename S, typename N> INLINE N inner(const S *a, const S *b, int64_t n) {
   N sum = 0;
 #pragma omp simd reduction(+ : sum)
   for (int64_t j = 0; j < n; j++) sum += get(a[j]) * get(b[j]);
   return sum;
-}
-
-template <typename S, typename N> INLINE void attention_gradient(S *q, S *a, const N *s, const N *c, int64_t n, N scale, N lse, N delta) {
-  const int64_t room = whole(n);
-  const N binary = scale * N(LOG2_E), level = lse * N(LOG2_E);
-#pragma omp simd
-  for (int64_t j = 0; j < room; j++) {
-    const N map = exp2_of(binary * s[j] - level);
-    set(q[j], scale * map * (c[j] - delta));
-    set(a[j], map);
-  }
 }
 
 template <typename S, typename N> INLINE void scaled(S *to, const N *from, int64_t n, N factor) {
@@ -175,11 +121,7 @@ template <typename S> INLINE const Stored<S> *raw(const S *p) { return reinterpr
 } // namespace
 
 #define KERNELS(S, N)                                                                                                                    \
-  CLONES N exp_row(S *map, N *scores, int64_t n, N scale, N &inverse) { return exponentials(raw(map), scores, n, scale, inverse); } \
   CLONES N dot(const S *a, const S *b, int64_t n) { return inner<Stored<S>, N>(raw(a), raw(b), n); }                                     \
-  CLONES void attention_gradient_row(S *q, S *a, const N *s, const N *c, int64_t n, N scale, N lse, N delta) {                           \
-    attention_gradient(raw(q), raw(a), s, c, n, scale, lse, delta);                                                                      \
-  }                                                                                                                                      \
   CLONES void scale_row(S *to, const N *from, int64_t n, N factor) { scaled(raw(to), from, n, factor); }                                 \
   CLONES void norm_row(S *y, const S *x, int64_t n, N eps, const N *scale, const N *shift, N &mean, N &rstd) {                           \
     norm(raw(y), raw(x), n, eps, scale, shift, mean, rstd);                                                                              \

@@ -14,16 +14,9 @@ template <typename S> struct NumberOf { using type = S; };
 template <> struct NumberOf<Half> { using type = float; };
 template <typename S> using Number = typename NumberOf<S>::type;
 
-// Results of a product come as Number<S>. Rows of scores and of what is made of them have room for whole vectors, multiples of ROOM, of which no more
-// than the first n numbers mean anything.
-constexpr int64_t ROOM = 16;
-
+// Results of a product come as Number<S>.
 #define WHITEBOX_KERNELS(S, N)                                                                                                           \
-  /* Scores x to the map exp(scale (x - max)); returns scale max + log(sum) and hands out the inverse of the sum. */                     \
-  N exp_row(S *map, N *scores, int64_t n, N scale, N &inverse);                                                                          \
   N dot(const S *a, const S *b, int64_t n);                                                                                              \
-  /* From scores s and the gradient c by the attention map: the map a = exp(scale s - lse) and q = scale a (c - delta). */               \
-  void attention_gradient_row(S *q, S *a, const N *s, const N *c, int64_t n, N scale, N lse, N delta);                                   \
   /* to = factor from. */                                                                                                                \
   void scale_row(S *to, const N *from, int64_t n, N factor);                                                                             \
   /* y = (x - mean) / deviation scale + shift; scale and shift may be null together. */                                                  \

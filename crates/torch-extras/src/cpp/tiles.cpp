@@ -1,10 +1,12 @@
-// See tiles.h. The loops are in tile.h, written with the compiler's vectors of 64 bytes, which it makes of whatever registers a CPU has.
+// See tiles.h. The loops are in generation/, written with the compiler's vectors of 64 bytes, which it makes of whatever registers a CPU has.
 
 #include "tiles.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdlib>
 #include <cstring>
+#include <limits>
 #include <type_traits>
 
 #if defined(__x86_64__)
@@ -16,6 +18,8 @@
 
 namespace tiles {
 namespace {
+
+constexpr double LOG2_E = 1.44269504088896340736;
 
 enum class Cpu { any, avx2, avx512, avx512_bf16 };
 
@@ -48,6 +52,8 @@ template <typename S> struct Functions {
   void (*pack)(const S *, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, Number<S> *);
   void (*multiply)(Left<S>, int64_t, int64_t, const Number<S> *, int64_t, Number<S> *, int64_t, bool, Ahead &);
   void (*add_transpose)(S *, int64_t, int64_t);
+  Number<S> (*exp_row)(S *, Number<S> *, int64_t, Number<S>, Number<S> &);
+  void (*attention_gradient_row)(S *, S *, const Number<S> *, const Number<S> *, int64_t, Number<S>, Number<S>, Number<S>);
 };
 
 // As many sums as there are registers for: with AVX-512 24 of 32, with AVX2 12 of 16 of which two make a vector.
@@ -57,20 +63,20 @@ template <typename S> struct Functions {
 #define CPU avx512
 #define ROWS HEIGHT
 #define WIDE true
-#include "tile.h"
+#include "generation/generation.h"
 #pragma GCC pop_options
 #pragma GCC push_options
 #pragma GCC target("arch=x86-64-v3")
 #define CPU avx2
 #define ROWS 6
 #define WIDE false
-#include "tile.h"
+#include "generation/generation.h"
 #pragma GCC pop_options
 #endif
 #define CPU any
 #define ROWS 3
 #define WIDE false
-#include "tile.h"
+#include "generation/generation.h"
 
 template <typename S> constexpr bool is_half = std::is_same_v<S, Half>;
 
@@ -111,7 +117,11 @@ template <typename S> Left<S> columns(const S *a, int64_t row, int64_t k, int64_
   void multiply(Left<S> a, int64_t rows, int64_t k, const N *panels, int64_t n, N *c, int64_t ldc, bool add, Ahead &ahead) {             \
     chosen<S>.multiply(a, rows, k, panels, n, c, ldc, add, ahead);                                                                            \
   }                                                                                                                                      \
-  void add_transpose(S *q, int64_t n, int64_t row) { chosen<S>.add_transpose(q, n, row); }
+  void add_transpose(S *q, int64_t n, int64_t row) { chosen<S>.add_transpose(q, n, row); } \
+  N exp_row(S *map, N *scores, int64_t n, N scale, N &inverse) { return chosen<S>.exp_row(map, scores, n, scale, inverse); } \
+  void attention_gradient_row(S *q, S *a, const N *s, const N *c, int64_t n, N scale, N lse, N delta) { \
+    chosen<S>.attention_gradient_row(q, a, s, c, n, scale, lse, delta); \
+  }
 
 TILES(float, float)
 TILES(double, double)

@@ -19,6 +19,9 @@ using kernels::Number;
 
 // Columns of a panel: two cache lines.
 template <typename S> constexpr int64_t WIDTH = 128 / sizeof(Number<S>);
+// Rows of scores and of what is made of them have room for whole vectors, multiples of this, of which the first n numbers mean anything.
+constexpr int64_t ROOM = 16;
+
 // Rows of a tile.
 constexpr int64_t HEIGHT = 12;
 
@@ -84,7 +87,11 @@ private:
   /* c = A B, or c += A B with `add`. Whole vectors of c are written: its rows have room for padded(n) numbers. */                       \
   void multiply(Left<S> a, int64_t rows, int64_t k, const N *panels, int64_t n, N *c, int64_t ldc, bool add, Ahead &ahead);      \
   /* q + q^T of an n x n matrix, in place; there is room for multiples of sixteen rows and columns, rows are `row` apart. */             \
-  void add_transpose(S *q, int64_t n, int64_t row);
+  void add_transpose(S *q, int64_t n, int64_t row);                                                                                      \
+  /* Scores x to the map exp(scale (x - max)); returns scale max + log(sum) and hands out the inverse of the sum. */                     \
+  N exp_row(S *map, N *scores, int64_t n, N scale, N &inverse);                                                                          \
+  /* From scores s and the gradient c by the attention map: the map a = exp(scale s - lse) and q = scale a (c - delta). */               \
+  void attention_gradient_row(S *q, S *a, const N *s, const N *c, int64_t n, N scale, N lse, N delta);
 
 WHITEBOX_TILES(float, float)
 WHITEBOX_TILES(double, double)

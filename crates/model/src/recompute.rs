@@ -1,0 +1,52 @@
+//! Activation checkpointing: of a layer only what comes in is kept, and the backward pass computes the layer again. A step takes a forward
+//! pass more and less memory.
+
+use tch::{Kind, Tensor};
+use torch_extras::autocast::Autocast;
+use torch_extras::function;
+use torch_extras::rng::RngState;
+
+/// A layer that can be computed again later.
+pub(crate) trait Layer: Send + Sized + 'static {
+    /// The same layer on the same parameters.
+    fn share(&self) -> Self;
+
+    /// All tensors that may want gradients.
+    fn parameters(&self) -> Vec<&Tensor>;
+
+    /// What the layer makes of tokens.
+    fn compute(&self, z: &Tensor) -> Tensor;
+}
+
+/// `layer.compute(z)`, of which only `z` is kept.
+///
+/// The second time is as the first: under the same autocast, with the same random numbers.
+pub(crate) fn recomputed<L: Layer>(layer: &L, z: &Tensor) -> Tensor {
+    let autocast = Autocast::kind(z.device()).ok().flatten();
+    let random = RngState::capture().ok();
+    let out = tch::no_grad(|| layer.compute(z));
+    let shared = layer.share();
+    let inputs: Vec<&Tensor> = std::iter::once(z).chain(layer.parameters()).collect();
+    let wanted: Vec<bool> = inputs.iter().map(|t| t.requires_grad()).collect();
+    function::attach("a layer computed again", &[&out], &inputs, &[z], move |kept, grads| {
+        let Some(grad) = &grads[0] else { return Ok(wanted.iter().map(|_| None).collect()) };
+        let z = kept[0].detach().set_requires_grad(wanted[0]);
+        let now = RngState::capture()?;
+        if let Some(random) = &random {
+            random.restore()?;
+        }
+        let objective = tch::with_grad(|| -> Result<Tensor, torch_extras::Error> {
+            let _guard = autocast.map(|kind| Autocast::new(z.device(), kind, true)).transpose()?;
+            let out = shared.compute(&z);
+            drop(_guard);
+            Ok((out * grad).sum(None::<Kind>))
+        });
+        now.restore()?;
+        let leaves: Vec<&Tensor> = std::iter::once(&z).chain(shared.parameters()).collect();
+        let asked: Vec<&Tensor> = leaves.into_iter().zip(&wanted).filter(|(_, w)| **w).map(|(t, _)| t).collect();
+        let mut found = Tensor::f_run_backward(&[&objective?], &asked, false, false)?.into_iter();
+        Ok(wanted.iter().map(|&w| w.then(|| found.next()).flatten()).collect())
+    })
+    .expect("the layer's tensors are defined");
+    out
+}

@@ -1,0 +1,21 @@
+// The loops of tiles.cpp, compiled for one generation of CPUs: included once for each, with CPU its namespace, ROWS the rows of a tile and WIDE whether
+// a tile is two vectors wide. Not one template for all, because the compiler takes vectors apart before it looks at who calls.
+
+namespace CPU {
+
+#include "vectors.h"
+
+#include "packing.h"
+#include "softmax.h"
+#include "tile.h"
+
+template <typename S, typename How = std::conditional_t<std::is_same_v<S, Half>, Wide, Single<S>>> constexpr Functions<S> functions() {
+  using N = Number<S>;
+  return {packing<How, S, N>, product<How, N>, add_transpose<How, S>, exp_row<How, S, N>, attention_gradient_row<How, S, N>};
+}
+
+} // namespace CPU
+
+#undef CPU
+#undef ROWS
+#undef WIDE

@@ -1,0 +1,110 @@
+// Factors in the order in which products read them, and transposes.
+
+// Rows of sixteen columns each become columns.
+INLINE void turn(Vector<float> v[16]) {
+  typedef int Index __attribute__((vector_size(64)));
+  // Blocks of one, two, four and eight numbers beside the diagonal change places.
+  constexpr Index low[] = {{0, 16, 2, 18, 4, 20, 6, 22, 8, 24, 10, 26, 12, 28, 14, 30},
+                           {0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29},
+                           {0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27},
+                           {0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23}};
+#pragma GCC unroll 4
+  for (int stage = 0; stage < 4; stage++) {
+    const int size = 1 << stage;
+    const Index upper = low[stage], lower = upper + size;
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; i++) {
+      if (i & size) continue;
+      const Vector<float> a = v[i], b = v[i + size];
+      v[i] = __builtin_shuffle(a, b, upper);
+      v[i + size] = __builtin_shuffle(a, b, lower);
+    }
+  }
+}
+
+// What `multiply` finds at step q of column j: a number, or two of bf16.
+template <typename How, typename S> INLINE auto unit(const S *b, int64_t row, int64_t column, int64_t k, int64_t q, int64_t j) {
+  const S *at = b + How::steps * q * row + j * column;
+  if constexpr (How::steps == 1) return How::read(at);
+  else return 2 * q + 1 < k ? How::pair(at, at + row) : How::read(at, true);
+}
+
+// `steps` steps of `count` columns that lie one behind the other, sixteen at most, to rows of a panel.
+template <typename How, typename S, typename N>
+INLINE void pack_block(const S *b, int64_t column, int64_t k, int64_t steps, int64_t count, N *to) {
+  constexpr int64_t width = WIDTH<S>;
+  if constexpr (WIDE && std::is_same_v<N, float> && sizeof(S) * How::steps == sizeof(float)) {
+    if (count == 16 && How::steps * 16 <= k) {
+      Vector<float> v[16];
+#pragma GCC unroll 16
+      for (int j = 0; j < 16; j++) v[j] = load(reinterpret_cast<const float *>(b + j * column));
+      turn(v);
+#pragma GCC unroll 16
+      for (int q = 0; q < 16; q++) store(to + q * width, v[q]);
+      return;
+    }
+  }
+  for (int64_t j = 0; j < count; j++)
+    for (int64_t q = 0; q < steps; q++) to[q * width + j] = unit<How>(b, 1, column, k, q, j);
+}
+
+template <typename How, typename S, typename N>
+void packing(const S *b, int64_t row, int64_t column, int64_t k, int64_t n, int64_t first, int64_t last, N *panels) {
+  constexpr int64_t width = WIDTH<S>, block = 16;
+  const int64_t depth = (k + How::steps - 1) / How::steps;
+  for (int64_t p = first; p < last; p++) {
+    const int64_t count = std::min(width, n - p * width);
+    const S *from = b + p * width * column;
+    N *to = panels + p * width * depth;
+    if (count < width) std::memset(to, 0, depth * width * sizeof(N));
+    if (column == 1) {
+      for (int64_t q = 0; q < depth; q++) {
+        // Rows that lie far apart are not foreseen by the CPU.
+        const S *soon = from + std::min(k - 1, How::steps * (q + 12)) * row;
+        __builtin_prefetch(soon), __builtin_prefetch(soon + count - 1);
+        for (int64_t j = 0; j < count; j++) to[q * width + j] = unit<How>(from, row, 1, k, q, j);
+      }
+    } else {
+      // Sixteen steps of sixteen columns at a time, so that lines are read and written as a whole.
+      for (int64_t q0 = 0; q0 < depth; q0 += block)
+        for (int64_t j0 = 0; j0 < count; j0 += block)
+          pack_block<How>(from + How::steps * q0 + j0 * column, column, k - How::steps * q0, std::min(block, depth - q0),
+                          std::min(block, count - j0), to + q0 * width + j0);
+    }
+  }
+}
+
+// Rows 2q and 2q + 1 of a [k, rows] become one of pairs; an odd last one is read alone.
+inline void interleave(const Half *a, int64_t row, int64_t k, int64_t rows, Half *to) {
+  for (int64_t q = 0; q < k; q += 2, to += 2 * rows) {
+    const Half *x = a + q * row, *y = q + 1 < k ? x + row : x, *soon = a + std::min(k - 1, q + 16) * row;
+    for (int64_t i = 0; i < 2 * rows; i += 32) __builtin_prefetch(soon + i), __builtin_prefetch(soon + row + i);
+    for (int64_t i = 0; i < rows; i++) {
+      const float both = Pairs::pair(x + i, y + i);
+      std::memcpy(to + 2 * i, &both, 4);
+    }
+  }
+}
+
+// q + q^T in place: a block and the one that mirrors it at a time.
+template <typename How, typename S> void add_transpose(S *q, int64_t n, int64_t row) {
+  if constexpr (WIDE && std::is_same_v<Number<S>, float>) {
+    for (int64_t i = 0; i < n; i += 16)
+      for (int64_t j = 0; j <= i; j += 16) {
+        S *below = q + i * row + j, *above = q + j * row + i;
+        Vector<float> v[16];
+#pragma GCC unroll 16
+        for (int t = 0; t < 16; t++) v[t] = How::get(above + t * row);
+        turn(v);
+#pragma GCC unroll 16
+        for (int t = 0; t < 16; t++) v[t] += How::get(below + t * row), How::put(below + t * row, v[t]);
+        if (i == j) continue;
+        turn(v);
+#pragma GCC unroll 16
+        for (int t = 0; t < 16; t++) How::put(above + t * row, v[t]);
+      }
+  } else {
+    for (int64_t i = 0; i < n; i++)
+      for (int64_t j = 0; j <= i; j++) q[i * row + j] = q[j * row + i] = q[i * row + j] + q[j * row + i];
+  }
+}
