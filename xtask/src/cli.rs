@@ -9,14 +9,18 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::setup::{Setup, Source};
 use crate::versus::options::Options;
-use crate::{bench, data, doctor, lapack, suite, versus, whitebox};
+use crate::{bench, data, doctor, lapack, results, suite, versus, whitebox};
 
 const HANDED_ON: &str = "\
 Every other word is handed to the whitebox program, which is built first:
   demo       Train a small CRATE on Fashion-MNIST and write a report
   train      Train a recipe
+  sweep      Train a recipe for every combination of some values
   eval       Evaluate a checkpoint
   predict    Say what images show
+  probe      Train a linear classifier on a frozen model's features
+  knn        Classify by neighbours among a frozen model's features
+  features   Write a frozen model's features to a file
   convert    Read and write PyTorch checkpoints
   recipes    List the recipes
   throughput Measure how fast a model trains or runs here
@@ -95,6 +99,14 @@ Examples:
   cargo xtask data mnist --from ~/Downloads/mnist
   cargo xtask data cifar10 --from ~/Downloads/cifar-10-binary.tar.gz";
 
+const RESULTS_HELP: &str = "\
+docs/runs/TABLE/RUN holds config.toml, run.json and result.json of a run; docs/results.md has a table between the lines
+`<!-- results TABLE -->` and `<!-- end -->`. Runs that differ in their seed alone share a row.
+
+Examples:
+  cargo xtask results
+  cargo xtask results --take runs/fashion-mnist-sweep --table fashion-mnist";
+
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask", about = "Prepares the machine and runs whitebox.")]
 #[command(after_help = HANDED_ON, disable_help_subcommand = true, subcommand_required = true, arg_required_else_help = true)]
@@ -151,6 +163,16 @@ enum Word {
         #[arg(long, value_name = "PATH")]
         from: Option<PathBuf>,
     },
+    /// Rebuild the tables of docs/results.md from the runs in docs/runs
+    #[command(after_help = RESULTS_HELP)]
+    Results {
+        /// Keep the finished runs of this folder too, as a sweep makes it
+        #[arg(long, value_name = "DIR", requires = "table")]
+        take: Option<PathBuf>,
+        /// The table that they belong to
+        #[arg(long, requires = "take")]
+        table: Option<String>,
+    },
     /// Explain a command
     #[command(after_help = "Examples:\n  cargo xtask help setup\n  cargo xtask help train")]
     Help {
@@ -181,6 +203,7 @@ pub fn run() -> Result<ExitCode> {
         Word::Bench { beside: Some(Beside::VersusPytorch(options)), .. } => versus::run(&options),
         Word::Bench { filter, .. } => bench::run(filter.as_deref()),
         Word::Data { name, from } => data::run(&name, from.as_deref()),
+        Word::Results { take, table } => results::run(take.as_deref(), table.as_deref()),
         Word::Help { word } => help(word),
         Word::Other(words) => {
             known(words.first().map(|w| w.to_string_lossy().into_owned()).unwrap_or_default().as_str())?;
@@ -190,14 +213,15 @@ pub fn run() -> Result<ExitCode> {
 }
 
 /// The words of the whitebox program, as [`HANDED_ON`] explains them.
-const WHITEBOX_WORDS: [&str; 7] = ["demo", "train", "eval", "predict", "convert", "recipes", "throughput"];
+const WHITEBOX_WORDS: [&str; 11] =
+    ["demo", "train", "sweep", "eval", "predict", "probe", "knn", "features", "convert", "recipes", "throughput"];
 
 /// Refuses a word that nobody knows before anything is fetched or built for it.
 fn known(word: &str) -> Result<()> {
     if WHITEBOX_WORDS.contains(&word) || word.starts_with('-') {
         return Ok(());
     }
-    let words = WHITEBOX_WORDS.into_iter().chain(["setup", "doctor", "test", "bench", "data", "help"]);
+    let words = WHITEBOX_WORDS.into_iter().chain(["setup", "doctor", "test", "bench", "data", "results", "help"]);
     let near = words.map(|w| (strsim::jaro_winkler(word, w), w)).filter(|(s, _)| *s > 0.75);
     let near = near.max_by(|a, b| a.0.total_cmp(&b.0)).map_or(String::new(), |(_, w)| format!("; did you mean `{w}`?"));
     bail!("there is no command `{word}`{near}; `cargo xtask --help` lists them")

@@ -25,10 +25,10 @@ pub struct Opened {
 }
 
 impl Opened {
-    /// How images are prepared: by the named recipe, or by the one that the file tells.
-    pub fn data(&self, recipe: Option<&str>) -> Result<DataConfig> {
+    /// How images are prepared: by the named recipe, or by the one that the file tells, with `data.key=value` overrides.
+    pub fn data(&self, recipe: Option<&str>, sets: &[String]) -> Result<DataConfig> {
         if let Some(name) = recipe {
-            return Ok(recipe::load(name, &[])?.recipe.data);
+            return Ok(recipe::load(name, sets)?.recipe.data);
         }
         let path = self.weights.path.display();
         let told = self.weights.card.as_ref().and_then(|card| card.data.clone());
@@ -37,8 +37,9 @@ impl Opened {
                 "{path} does not tell how its images are prepared: name a recipe, built-in or a file, with --recipe"
             )
         })?;
-        let data: DataConfig =
-            serde_json::from_value(told).with_context(|| format!("the data section of {path} cannot be read"))?;
+        let tree = with_overrides(serde_json::json!({ "data": told }), sets)?;
+        let data: DataConfig = serde_json::from_value(tree["data"].clone())
+            .with_context(|| format!("the data section of {path} cannot be read"))?;
         data.check().with_context(|| format!("the data section of {path}"))?;
         Ok(data)
     }
@@ -62,7 +63,7 @@ pub struct ModelUse {
     /// The model of a file that does not say it: a preset or a recipe file.
     #[arg(long, value_name = "PRESET|FILE")]
     model: Option<String>,
-    /// A field of the model, as --set model.heads=6; repeatable.
+    /// A field of the model or of its data, as --set model.heads=6 or --set data.path=DIR; repeatable.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     sets: Vec<String>,
     /// Where to compute: auto, cpu, cuda, cuda:1.
@@ -74,11 +75,12 @@ impl ModelUse {
     /// The model, how its images are prepared, and where it is to run. What was found out or assumed is told on stderr.
     pub fn open(&self, checkpoint: Option<&Path>) -> Result<(Opened, DataConfig, tch::Device)> {
         let device = torch_extras::cuda::device_from_str(&self.device)?;
-        let opened = open(checkpoint, self.model.as_deref(), &self.sets)?;
+        let (of_data, of_model): (Vec<_>, Vec<_>) = self.sets.iter().cloned().partition(|set| set.starts_with("data."));
+        let opened = open(checkpoint, self.model.as_deref(), &of_model)?;
         for note in &opened.notes {
             eprintln!("{note}");
         }
-        let data = opened.data(self.recipe.as_deref())?;
+        let data = opened.data(self.recipe.as_deref(), &of_data)?;
         Ok((opened, data, device))
     }
 }

@@ -247,6 +247,10 @@ pub struct ImageSource(pub Loader);
 impl Source for ImageSource {
     type Batch = Batch;
 
+    fn batch_size(&self) -> u64 {
+        self.0.config().batch_size as u64
+    }
+
     fn batches_per_epoch(&self) -> u64 {
         self.0.batches_per_epoch() as u64
     }

@@ -5,6 +5,7 @@ mod checkpoint;
 mod commands;
 mod data;
 mod evaluate;
+mod frozen;
 mod layers;
 mod memory;
 mod progress;
@@ -43,6 +44,10 @@ enum Command {
     Predict(commands::predict::PredictArgs),
     Convert(commands::convert::ConvertArgs),
     Recipes(commands::recipes::RecipesArgs),
+    Sweep(commands::sweep::SweepArgs),
+    Features(commands::features::FeaturesArgs),
+    Knn(commands::features::KnnArgs),
+    Probe(commands::features::ProbeArgs),
     Throughput(commands::throughput::ThroughputArgs),
 }
 
@@ -62,6 +67,10 @@ fn main() -> ExitCode {
         Command::Predict(args) => commands::predict::run(args),
         Command::Convert(args) => commands::convert::run(args),
         Command::Recipes(args) => commands::recipes::run(args),
+        Command::Sweep(args) => commands::sweep::run(args),
+        Command::Features(args) => commands::features::features(args),
+        Command::Knn(args) => commands::features::knn(args),
+        Command::Probe(args) => commands::features::probe(args),
         Command::Throughput(args) => commands::throughput::run(args),
     };
     match result {

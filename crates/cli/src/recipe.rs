@@ -3,14 +3,14 @@
 //! A recipe is read as a tree, changed by `--set key=value`, and only then parsed into [`Recipe`], so that an override is
 //! checked as a line of the file would be. An unknown key is refused with the nearest known one.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use whitebox_model::ModelConfig;
-use whitebox_train::TrainConfig;
+use whitebox_train::{MixConfig, TrainConfig};
 
 use crate::data::DataConfig;
 use crate::evaluate::MEASURES;
@@ -34,6 +34,9 @@ pub struct Recipe {
     /// The fields of a [`ModelConfig`]; `preset = "crate-tiny"` stands for the fields of a published size, and a missing
     /// `classes` for those of the data.
     pub model: Map<String, Value>,
+    /// What the weights begin as, where they are not drawn: fine-tuning.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub init: Option<InitConfig>,
     /// Where images come from and how they are prepared.
     pub data: DataConfig,
     /// Optimiser, schedule, precision, checkpoints.
@@ -49,17 +52,56 @@ pub struct Recipe {
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum TaskConfig {
     /// Supervised classification by cross-entropy.
-    Classify {
-        /// Probability mass spread over all classes. Default: 0.
-        #[serde(default)]
-        label_smoothing: f64,
-    },
+    Classify(ClassifyConfig),
 }
 
 impl Default for TaskConfig {
     fn default() -> Self {
-        TaskConfig::Classify { label_smoothing: 0.0 }
+        TaskConfig::Classify(ClassifyConfig::default())
     }
+}
+
+/// Classification.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ClassifyConfig {
+    /// Probability mass spread over all classes. Default: 0.
+    pub label_smoothing: f64,
+    /// What the classes weigh in the loss. Default: all the same.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub class_weights: Option<ClassWeights>,
+    /// Mixup and CutMix. Default: neither.
+    pub mix: MixConfig,
+}
+
+/// What classes weigh in the loss.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged, expecting = "class weights are \"balanced\" or a number for each class")]
+pub enum ClassWeights {
+    /// By a rule.
+    Rule(WeightRule),
+    /// One each, in the classes' order.
+    Each(Vec<f64>),
+}
+
+/// A rule for class weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WeightRule {
+    /// Images / (classes x images of the class): rare classes weigh as much as common ones.
+    Balanced,
+}
+
+/// What the weights begin as.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InitConfig {
+    /// A weight file (own, official, timm), a run folder or a checkpoint folder. Positions are interpolated where the grid of patches is
+    /// another; the head is drawn anew where the number of classes is.
+    pub checkpoint: PathBuf,
+    /// Draw the head anew even where it would fit. Default: false.
+    #[serde(default)]
+    pub new_head: bool,
 }
 
 /// What the report of a run holds.
@@ -126,9 +168,15 @@ impl Recipe {
         self.model_config(Some(2))?;
         self.train.check().map_err(|e| anyhow!("train.{e}"))?;
         self.data.check()?;
-        let TaskConfig::Classify { label_smoothing } = self.task;
-        if !(0.0..=1.0).contains(&label_smoothing) {
+        let TaskConfig::Classify(ClassifyConfig { label_smoothing, mix, class_weights }) = &self.task;
+        if !(0.0..=1.0).contains(label_smoothing) {
             bail!("task.label_smoothing = {label_smoothing}: expected a number from 0 to 1");
+        }
+        mix.check().map_err(|e| anyhow!("task.{e}"))?;
+        if let Some(ClassWeights::Each(weights)) = class_weights
+            && let Some(weight) = weights.iter().find(|weight| !(0.0..=1e6).contains(*weight))
+        {
+            bail!("task.class_weights holds {weight}: expected numbers from 0 to 1e6");
         }
         match &self.train.checkpoint.best {
             Some(best) if !MEASURES.contains(&best.metric.as_str()) => bail!(

@@ -6,6 +6,7 @@
 //! metrics.jsonl      every logged step and evaluation;  events.out.tfevents.*  the same for TensorBoard
 //! checkpoints/       step-00000123/, best
 //! layers-before.json layer measures before the first step
+//! result.json        the final measures; its presence says that the run is finished
 //! report.html        the report
 //! ```
 
@@ -37,6 +38,21 @@ pub struct RunInfo {
     pub started: String,
     /// Trainable numbers.
     pub parameters: u64,
+}
+
+/// What `result.json` holds: the outcome of a finished run.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RunResult {
+    /// The final evaluation, by measure.
+    pub metrics: serde_json::Map<String, Value>,
+    /// Validation images behind it.
+    pub images: u64,
+    /// Trainable numbers.
+    pub parameters: u64,
+    /// Optimiser steps.
+    pub steps: u64,
+    /// Seconds of training and evaluating.
+    pub seconds: f64,
 }
 
 /// The folder of one run.
@@ -98,6 +114,11 @@ impl RunFolder {
         let text = format!("# {}\n{}", info.command.replace('\n', " "), toml::to_string(&named.recipe)?);
         self.write("run.json", serde_json::to_string_pretty(info)?.as_bytes())?;
         self.write("config.toml", text.as_bytes())
+    }
+
+    /// `result.json`, where the run is finished.
+    pub fn result(&self) -> Option<RunResult> {
+        serde_json::from_str(&std::fs::read_to_string(self.path.join("result.json")).ok()?).ok()
     }
 
     /// `run.json`, where it can be read.

@@ -43,7 +43,7 @@ fn five_steps(golden: &HashMap<String, Tensor>, optimizer: serde_json::Value) ->
         .map(|_| {
             optimizer.clear_grads().unwrap();
             let logits = model.forward(&golden["input.images"], &mut NoProbe).unwrap();
-            let loss = cross_entropy(&logits, &golden["input.labels"], 0.1).unwrap();
+            let loss = cross_entropy(&logits, &golden["input.labels"], 0.1, None).unwrap();
             loss.backward();
             optimizer.step(config.lr).unwrap();
             f64::try_from(loss).unwrap()

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use tch::Tensor;
 use torch_extras::rng::RngState;
 
+use crate::ema::Ema;
 use crate::error::{Error, Result};
 use crate::optimizer::Optimizer;
 use crate::state::{FileRecord, MODEL_FILE, OPTIMIZER_FILE, STATE_FILE, State};
@@ -182,10 +183,11 @@ impl Checkpoints {
     }
 }
 
-/// Writes the engine's half of a checkpoint: the moments and the random states.
-pub(crate) fn store(optimizer: &Optimizer, path: &Path) -> Result<()> {
+/// Writes the engine's half of a checkpoint: the moments, the random states, and the weights where the model is their average.
+pub(crate) fn store(optimizer: &Optimizer, ema: Option<&Ema>, path: &Path) -> Result<()> {
     let rng = RngState::capture()?;
     let mut all = optimizer.state();
+    all.extend(ema.map(Ema::kept).unwrap_or_default());
     all.push(("rng.cpu".into(), Tensor::f_from_slice(&rng.cpu)?));
     for (i, device) in rng.cuda.iter().enumerate() {
         all.push((format!("rng.cuda{i}"), Tensor::f_from_slice(device)?));
@@ -194,7 +196,7 @@ pub(crate) fn store(optimizer: &Optimizer, path: &Path) -> Result<()> {
 }
 
 /// Puts back what `store` wrote.
-pub(crate) fn load(optimizer: &mut Optimizer, updates: u64, path: &Path) -> Result<()> {
+pub(crate) fn load(optimizer: &mut Optimizer, ema: Option<&mut Ema>, updates: u64, path: &Path) -> Result<()> {
     let tensors = tensors::read(path)?;
     let bytes = |name: &str| match tensors.get(name) {
         Some(tensor) => Ok(Some(Vec::<u8>::try_from(tensor)?)),
@@ -206,6 +208,9 @@ pub(crate) fn load(optimizer: &mut Optimizer, updates: u64, path: &Path) -> Resu
         rng.cuda.push(device);
     }
     optimizer.load_state(&tensors, updates, path)?;
+    if let Some(ema) = ema {
+        ema.restore(&tensors, path)?;
+    }
     Ok(rng.restore()?)
 }
 

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::schedule::ScheduleConfig;
+use crate::schedule::{Schedule, ScheduleConfig};
 
 /// How long, how, and how it is recorded.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -30,6 +30,10 @@ pub struct TrainConfig {
     pub schedule: ScheduleConfig,
     /// When to save, and what to keep.
     pub checkpoint: CheckpointConfig,
+    /// Average the weights over the steps; the averages are what is evaluated and saved as the model. Default: none.
+    pub ema: Option<EmaConfig>,
+    /// Stop once the measure of `checkpoint.best` no longer improves. Default: none.
+    pub early_stop: Option<EarlyStop>,
     /// Epochs between evaluations; the last epoch always ends with one. Default: 1; 0: only at the end.
     pub eval_every: u64,
     /// Steps between log lines. Losses are read from the device only then. Default: 20.
@@ -49,6 +53,8 @@ impl Default for TrainConfig {
             optimizer: OptimizerConfig::default(),
             schedule: ScheduleConfig::default(),
             checkpoint: CheckpointConfig::default(),
+            ema: None,
+            early_stop: None,
             eval_every: 1,
             log_every: 20,
         }
@@ -74,6 +80,11 @@ pub struct OptimizerConfig {
     pub rule: Rule,
     /// Peak learning rate. Default: 1e-3.
     pub lr: f64,
+    /// The number of samples in a step that `lr` is meant for: with another number the rate changes in proportion. Default: none, `lr` as it stands.
+    pub lr_for_batch: Option<u64>,
+    /// Layer-wise decay of the learning rate, for fine-tuning: layer l of L learns at `layer_decay^(L + 1 - l)` times the rate; the embedding
+    /// counts as layer 0, what follows the layers learns at the full rate (BEiT, arXiv:2106.08254). Default: none.
+    pub layer_decay: Option<f64>,
     /// Decay of the moments. Default: 0.9 and 0.999 for AdamW, 0.9 and 0.99 for Lion.
     pub betas: Option<[f64; 2]>,
     /// AdamW's term beside the root of the second moment. Default: 1e-8.
@@ -86,11 +97,25 @@ pub struct OptimizerConfig {
 
 impl Default for OptimizerConfig {
     fn default() -> Self {
-        Self { rule: Rule::AdamW, lr: 1e-3, betas: None, eps: None, weight_decay: 0.05, decay: Decay::Matrices }
+        Self {
+            rule: Rule::AdamW,
+            lr: 1e-3,
+            lr_for_batch: None,
+            layer_decay: None,
+            betas: None,
+            eps: None,
+            weight_decay: 0.05,
+            decay: Decay::Matrices,
+        }
     }
 }
 
 impl OptimizerConfig {
+    /// The peak learning rate for steps of `samples` samples.
+    pub fn peak(&self, samples: u64) -> f64 {
+        self.lr_for_batch.map_or(self.lr, |meant| self.lr * samples as f64 / meant as f64)
+    }
+
     /// The moments' decay: what is set, or the rule's own default.
     pub fn betas(&self) -> [f64; 2] {
         self.betas.unwrap_or(match self.rule {
@@ -120,6 +145,24 @@ pub enum Decay {
     Matrices,
     /// Every parameter, as the released CRATE code does.
     All,
+}
+
+/// An exponential moving average of the weights.
+///
+/// Its decay at step s is `min(decay, (1 + s) / (10 + s))`, so that the first weights, which are random, are soon forgotten.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EmaConfig {
+    /// What a step leaves of the average, near 1: 0.9999 for long runs.
+    pub decay: f64,
+}
+
+/// When a run ends before its time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EarlyStop {
+    /// Evaluations in a row without improvement.
+    pub patience: u64,
 }
 
 /// When checkpoints are written, and which stay.
@@ -183,6 +226,16 @@ impl TrainConfig {
         (epoch, self.max_steps.map_or(all, |max| max.min(all)))
     }
 
+    /// The learning rate's course over epochs of `batches` batches of `batch_size` samples.
+    ///
+    /// # Errors
+    /// A warm-up that does not end before the run.
+    pub fn course(&self, batches: u64, batch_size: u64) -> Result<Schedule> {
+        let (epoch, total) = self.steps(batches);
+        let peak = self.optimizer.peak(batch_size.saturating_mul(self.accumulate));
+        Schedule::new(&self.schedule, peak, total, epoch, self.epochs)
+    }
+
     /// Refuses values that cannot be meant, by the key and the value.
     ///
     /// # Errors
@@ -204,6 +257,20 @@ impl TrainConfig {
         {
             return Err(Error::Config(format!("clip = {clip}: expected a positive number up to {LARGEST:e}")));
         }
+        if let Some(EmaConfig { decay }) = self.ema
+            && !(0.0..1.0).contains(&decay)
+        {
+            return Err(Error::Config(format!(
+                "ema.decay = {decay}: expected a number from 0 up to, not including, 1"
+            )));
+        }
+        if let Some(EarlyStop { patience }) = self.early_stop {
+            positive("early_stop.patience", patience)?;
+            if self.checkpoint.best.is_none() {
+                let text = "early_stop needs a measure to go by: expected checkpoint.best with metric and direction";
+                return Err(Error::Config(text.into()));
+            }
+        }
         self.optimizer.check()?;
         self.schedule.check()
     }
@@ -223,6 +290,14 @@ impl OptimizerConfig {
         }
         if !(0.0..=LARGEST).contains(&self.weight_decay) {
             return refuse("weight_decay", self.weight_decay, "a number from 0 to 1e30");
+        }
+        if self.lr_for_batch == Some(0) {
+            return refuse("lr_for_batch", 0.0, "at least 1");
+        }
+        if let Some(decay) = self.layer_decay
+            && !(decay > 0.0 && decay <= 1.0)
+        {
+            return refuse("layer_decay", decay, "a number above 0, up to 1");
         }
         if let Some(beta) = self.betas().into_iter().find(|beta| !(0.0..1.0).contains(beta)) {
             return refuse("betas", beta, "numbers from 0 up to, not including, 1");
@@ -271,5 +346,9 @@ mod tests {
         refused(r#"{"optimizer": {"rule": "lion", "eps": 1e-8}}"#, "eps");
         refused(r#"{"optimizer": {"eps": 0.0}}"#, "eps");
         refused(r#"{"schedule": {"floor": 2.0}}"#, "floor");
+        refused(r#"{"optimizer": {"lr_for_batch": 0}}"#, "lr_for_batch");
+        refused(r#"{"optimizer": {"layer_decay": 0.0}}"#, "layer_decay");
+        refused(r#"{"ema": {"decay": 1.0}}"#, "ema.decay");
+        refused(r#"{"early_stop": {"patience": 3}}"#, "early_stop");
     }
 }

@@ -8,10 +8,12 @@
 pub mod checkpoint;
 pub mod config;
 pub mod diff;
+mod ema;
 mod error;
 pub mod jsonl;
 pub mod loss;
 pub mod metrics;
+pub mod mix;
 pub mod optimizer;
 pub mod schedule;
 pub mod state;
@@ -22,12 +24,15 @@ pub mod trainer;
 mod window;
 
 pub use checkpoint::Checkpoints;
-pub use config::{BestConfig, CheckpointConfig, Decay, Direction, OptimizerConfig, Precision, Rule, TrainConfig};
+pub use config::{
+    BestConfig, CheckpointConfig, Decay, Direction, EarlyStop, EmaConfig, OptimizerConfig, Precision, Rule, TrainConfig,
+};
 pub use diff::diff;
 pub use error::{BoxError, Error, Result};
 pub use jsonl::Jsonl;
-pub use loss::cross_entropy;
+pub use loss::{cross_entropy, soft_cross_entropy, soft_targets};
 pub use metrics::{Event, Sink};
+pub use mix::{Mix, MixConfig};
 pub use optimizer::Optimizer;
 pub use schedule::{Schedule, ScheduleConfig, Shape};
 pub use state::{Best, MODEL_FILE, OPTIMIZER_FILE, State};

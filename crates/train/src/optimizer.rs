@@ -21,6 +21,8 @@ pub struct Optimizer {
     names: Vec<String>,
     params: Vec<Tensor>,
     decays: Vec<bool>,
+    /// What the learning rate of each parameter is multiplied by.
+    rates: Vec<f64>,
     /// The moments of every parameter, by the names they have in a checkpoint.
     moments: Vec<(&'static str, Vec<Tensor>)>,
     updates: u64,
@@ -43,13 +45,14 @@ impl Optimizer {
         }
         let decays = variables.iter().map(|(name, v)| config.decay == Decay::All || is_matrix(name, v.dim())).collect();
         let (names, params): (Vec<_>, Vec<_>) = variables.into_iter().unzip();
+        let rates = layer_rates(&names, config.layer_decay.unwrap_or(1.0));
         let kinds: &[&str] = match config.rule {
             Rule::AdamW => &["exp_avg", "exp_avg_sq"],
             Rule::Lion => &["exp_avg"],
         };
         let zeros = || params.iter().map(|p| p.f_detach()?.f_zeros_like()).collect::<std::result::Result<Vec<_>, _>>();
         let moments = kinds.iter().map(|kind| Ok((*kind, zeros()?))).collect::<Result<_>>()?;
-        Ok(Self { config: config.clone(), names, params, decays, moments, updates: 0 })
+        Ok(Self { config: config.clone(), names, params, decays, rates, moments, updates: 0 })
     }
 
     /// One step with the gradients that lie at the variables. A variable without a gradient is left alone, decay and moments included.
@@ -58,10 +61,12 @@ impl Optimizer {
     /// Those of the kernels.
     pub fn step(&mut self, lr: f64) -> Result<()> {
         self.updates += 1;
-        for decayed in [true, false] {
-            let group: Vec<usize> = (0..self.params.len())
-                .filter(|&i| self.decays[i] == decayed && self.params[i].grad().defined())
-                .collect();
+        let mut groups: BTreeMap<(bool, u64), Vec<usize>> = BTreeMap::new();
+        for i in (0..self.params.len()).filter(|&i| self.params[i].grad().defined()) {
+            groups.entry((!self.decays[i], self.rates[i].to_bits())).or_default().push(i);
+        }
+        for ((spared, rate), group) in groups {
+            let (decayed, lr) = (!spared, lr * f64::from_bits(rate));
             let pick = |list: &[Tensor]| group.iter().map(|&i| list[i].shallow_clone()).collect::<Vec<_>>();
             let params = pick(&self.params);
             let grads: Vec<_> = params.iter().map(Tensor::grad).collect();
@@ -126,6 +131,21 @@ impl Optimizer {
         self.updates = updates;
         Ok(())
     }
+}
+
+/// The factor of each parameter's learning rate: `decay` to the number of layers that follow its own.
+fn layer_rates(names: &[String], decay: f64) -> Vec<f64> {
+    // `layers.3.` or `blocks.3.`, counted from 1; what comes before the first layer has none of these.
+    let number = |name: &String| {
+        let mut parts = name.split('.').skip_while(|part| !matches!(*part, "layers" | "blocks")).skip(1);
+        parts.next().and_then(|part| part.parse::<i32>().ok()).map(|number| number + 1)
+    };
+    let last = names.iter().filter_map(number).max().unwrap_or(0);
+    let layer = |name: &String| {
+        let embedding = ["embed", "_token", "pos_"].iter().any(|part| name.contains(part));
+        number(name).unwrap_or(if embedding { 0 } else { last + 1 })
+    };
+    names.iter().map(|name| decay.powi(last + 1 - layer(name))).collect()
 }
 
 /// Whether a parameter is a matrix (or a convolution's kernel) by shape and, because tokens and position tables have the shape of
@@ -194,6 +214,26 @@ mod tests {
         assert!((&vars[0].1 - &before[0] * 0.95).abs().max().double_value(&[]) < 1e-15);
         for i in 1..4 {
             assert_eq!(vars[i].1, before[i], "{}", vars[i].0);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn layers_learn_the_slower_the_lower_they_are() -> Result<()> {
+        let names = ["pos_embedding", "to_patch_embedding.2.weight", "transformer.layers.0.0.norm.weight"];
+        let names = [names.as_slice(), &["transformer.layers.1.0.fn.qkv.weight", "mlp_head.1.weight"]].concat();
+        let names: Vec<_> = names.into_iter().map(String::from).collect();
+        assert_eq!(layer_rates(&names, 0.5), [0.125, 0.125, 0.25, 0.5, 1.0]);
+        assert_eq!(layer_rates(&names, 1.0), [1.0; 5]);
+
+        let vars: Vec<_> = names.iter().map(|n| (n.clone(), Tensor::ones([2], CPU).set_requires_grad(true))).collect();
+        let sum: Tensor = vars.iter().map(|(_, v)| v.sum(Kind::Double)).sum();
+        sum.backward();
+        let config = OptimizerConfig { layer_decay: Some(0.5), weight_decay: 0.0, ..OptimizerConfig::default() };
+        Optimizer::new(&vars, &config)?.step(0.1)?;
+        let moved: Vec<f64> = vars.iter().map(|(_, v)| 1.0 - v.double_value(&[0])).collect();
+        for (moved, rate) in moved.iter().zip([0.125, 0.125, 0.25, 0.5, 1.0]) {
+            assert!((moved - 0.1 * rate).abs() < 1e-6, "{moved} at {rate}");
         }
         Ok(())
     }

@@ -3,6 +3,7 @@
 //! ```text
 //! warm-up, step s < W:   lr (s + 1) / W
 //! cosine,  s >= W:       lr (floor + (1 - floor) (1 + cos(pi (s - W) / (S - W))) / 2)
+//! step,    s >= W:       lr step_factor^floor((s - W) / steps of step_epochs)
 //! official:              lr min((e + 1) / 20, (1 + cos(pi e / E)) / 2)        e = epoch of the step, E = epochs
 //! ```
 //!
@@ -24,13 +25,24 @@ pub struct ScheduleConfig {
     pub warmup_epochs: Option<f64>,
     /// The same in optimiser steps; give one of the two. Default: none.
     pub warmup_steps: Option<u64>,
+    /// Epochs after which a rate in steps falls, again and again. Default: 30.
+    pub step_epochs: f64,
+    /// What it is then multiplied by. Default: 0.1.
+    pub step_factor: f64,
     /// Where the cosine ends, as a fraction of the peak rate. Default: 0.
     pub floor: f64,
 }
 
 impl Default for ScheduleConfig {
     fn default() -> Self {
-        Self { shape: Shape::Cosine, warmup_epochs: None, warmup_steps: None, floor: 0.0 }
+        Self {
+            shape: Shape::Cosine,
+            warmup_epochs: None,
+            warmup_steps: None,
+            step_epochs: 30.0,
+            step_factor: 0.1,
+            floor: 0.0,
+        }
     }
 }
 
@@ -43,6 +55,8 @@ pub enum Shape {
     Cosine,
     /// The peak throughout.
     Constant,
+    /// Falls by a factor every some epochs.
+    Step,
     /// The rule of the released code, once an epoch; it holds its own warm-up over 20 epochs and knows no floor.
     Official,
 }
@@ -61,6 +75,12 @@ impl ScheduleConfig {
             && !(epochs >= 0.0 && epochs.is_finite())
         {
             return refuse(format!("schedule.warmup_epochs = {epochs}: expected a number from 0 up"));
+        }
+        if !(self.step_epochs > 0.0 && self.step_epochs.is_finite()) {
+            return refuse(format!("schedule.step_epochs = {}: expected a number above 0", self.step_epochs));
+        }
+        if !(0.0..=1.0).contains(&self.step_factor) {
+            return refuse(format!("schedule.step_factor = {}: expected a number from 0 to 1", self.step_factor));
         }
         if self.warmup_epochs.is_some() && self.warmup_steps.is_some() {
             return refuse(
@@ -81,6 +101,7 @@ pub struct Schedule {
     shape: Shape,
     peak: f64,
     floor: f64,
+    fall: (f64, f64),
     warmup: u64,
     total: u64,
     steps_per_epoch: u64,
@@ -107,7 +128,8 @@ impl Schedule {
                  (schedule.warmup_epochs or schedule.warmup_steps), or train longer"
             )));
         }
-        Ok(Self { shape: config.shape, peak, floor: config.floor, warmup, total, steps_per_epoch, epochs })
+        let fall = (config.step_epochs * steps_per_epoch as f64, config.step_factor);
+        Ok(Self { shape: config.shape, peak, floor: config.floor, fall, warmup, total, steps_per_epoch, epochs })
     }
 
     /// The learning rate of step `step`, counted from 0. Past the end it stays where it ended.
@@ -117,6 +139,10 @@ impl Schedule {
         }
         match self.shape {
             Shape::Constant => self.peak,
+            Shape::Step => {
+                let (every, factor) = self.fall;
+                self.peak * factor.powf(((step - self.warmup) as f64 / every).floor())
+            }
             Shape::Cosine => {
                 let done = (step - self.warmup) as f64 / (self.total.saturating_sub(self.warmup)).max(1) as f64;
                 self.peak * (self.floor + (1.0 - self.floor) * half_cosine(done))
@@ -170,11 +196,20 @@ mod tests {
     }
 
     #[test]
+    fn a_rate_in_steps_falls_every_some_epochs() -> Result<()> {
+        let s = schedule(r#"{"shape": "step", "step_epochs": 2, "step_factor": 0.5, "warmup_steps": 1}"#, 40, 5)?;
+        assert_eq!([s.lr(0), s.lr(1), s.lr(10), s.lr(11), s.lr(21)], [2.0, 2.0, 2.0, 1.0, 0.5]);
+        Ok(())
+    }
+
+    #[test]
     fn contradictions_are_refused() {
         let message = |json| schedule(json, 10, 5).unwrap_err().to_string();
         assert!(message(r#"{"warmup_steps": 10}"#).contains("does not end before"));
         assert!(message(r#"{"warmup_steps": 1, "warmup_epochs": 1.0}"#).contains("both set"));
         assert!(message(r#"{"shape": "official", "warmup_steps": 3}"#).contains("own warm-up"));
+        assert!(message(r#"{"shape": "step", "step_epochs": 0.0}"#).contains("above 0"));
+        assert!(message(r#"{"shape": "step", "step_factor": 1.5}"#).contains("from 0 to 1"));
         assert!(message(r#"{"warmup_epochs": -1.0}"#).contains("from 0 up"));
         assert!(Schedule::new(&ScheduleConfig::default(), 1.0, 0, 0, 3).is_err());
     }

@@ -42,6 +42,9 @@ pub struct State {
     pub evaluation: Vec<(String, f64)>,
     /// The best evaluation so far.
     pub best: Option<Best>,
+    /// Evaluations since the best one.
+    #[serde(default)]
+    pub stale: u64,
     /// The settings of the run.
     pub config: TrainConfig,
     /// Lengths and checksums of the files beside.
@@ -83,6 +86,7 @@ impl State {
             threads: tch::get_num_threads(),
             evaluation: Vec::new(),
             best: None,
+            stale: 0,
             config: config.clone(),
             files: BTreeMap::new(),
         }

@@ -59,6 +59,9 @@ pub trait Source {
     /// One batch.
     type Batch;
 
+    /// Samples in a full batch; a learning rate that is meant for a number of samples scales by it.
+    fn batch_size(&self) -> u64;
+
     /// Batches in an epoch, at most.
     fn batches_per_epoch(&self) -> u64;
 

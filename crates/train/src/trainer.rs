@@ -20,8 +20,9 @@ use torch_extras::autocast::Autocast;
 use torch_extras::{cuda, fused};
 
 use crate::checkpoint::{self, Checkpoints, Latest};
-use crate::config::{Precision, TrainConfig};
+use crate::config::{EarlyStop, Precision, TrainConfig};
 use crate::diff::diff;
+use crate::ema::Ema;
 use crate::error::{BoxError, Error, Result};
 use crate::metrics::{Event, Sink};
 use crate::optimizer::Optimizer;
@@ -78,8 +79,9 @@ pub fn run<T: Task, S: Source<Batch = T::Batch>>(
     }
     let (steps_per_epoch, total_steps) = config.steps(batches);
     let mut engine = Engine {
-        schedule: Schedule::new(&config.schedule, config.optimizer.lr, total_steps, steps_per_epoch, config.epochs)?,
+        schedule: config.course(batches, source.batch_size())?,
         optimizer: Optimizer::new(&task.variables(), &config.optimizer)?,
+        ema: config.ema.as_ref().map(|ema| Ema::new(task.variables(), ema.decay)).transpose()?,
         checkpoints: Checkpoints::open(dir)?,
         state: State::new(config),
         last_good: None,
@@ -120,6 +122,7 @@ struct Engine<'a, T, S> {
     stop: &'a AtomicBool,
     schedule: Schedule,
     optimizer: Optimizer,
+    ema: Option<Ema>,
     checkpoints: Checkpoints,
     state: State,
     last_good: Option<PathBuf>,
@@ -156,7 +159,7 @@ impl<T: Task, S: Source<Batch = T::Batch>> Engine<'_, T, S> {
         }
         let model = path.join(MODEL_FILE);
         self.task.load_model(&model).map_err(Error::task(format!("loading {}", model.display())))?;
-        checkpoint::load(&mut self.optimizer, state.updates, &path.join(OPTIMIZER_FILE))?;
+        checkpoint::load(&mut self.optimizer, self.ema.as_mut(), state.updates, &path.join(OPTIMIZER_FILE))?;
         if let Some(best) = &state.best {
             self.checkpoints.set_best(best.step)?; // a kill may have come between the checkpoint and its link
         }
@@ -171,6 +174,7 @@ impl<T: Task, S: Source<Batch = T::Batch>> Engine<'_, T, S> {
                 return Ok(interrupted);
             }
         }
+        self.exchange()?; // what is handed back is the model that was saved
         let State { step, evaluation, best, .. } = self.state.clone();
         Ok(Outcome::Finished { step, metrics: evaluation, best, checkpoint: self.checkpoints.path(step) })
     }
@@ -241,6 +245,9 @@ impl<T: Task, S: Source<Batch = T::Batch>> Engine<'_, T, S> {
                 fused::clip_by_norm_(&grads, &norm, max)?;
             }
             self.optimizer.step(lr)?;
+            if let Some(ema) = &mut self.ema {
+                ema.update(step)?;
+            }
             self.window.add_norm(step, lr, norm);
         }
         if taken > 0 {
@@ -313,6 +320,7 @@ impl<T: Task, S: Source<Batch = T::Batch>> Engine<'_, T, S> {
     /// Evaluates; whether it is the best so far.
     fn evaluate(&mut self) -> Result<bool> {
         let began = Instant::now();
+        self.exchange()?;
         let metrics = {
             let _no_grad = tch::no_grad_guard();
             let _autocast = self.autocast()?;
@@ -327,6 +335,7 @@ impl<T: Task, S: Source<Batch = T::Batch>> Engine<'_, T, S> {
             failed?;
             metrics
         };
+        self.exchange()?;
         let State { step, epoch, .. } = self.state;
         let mut better = false;
         if let Some(wanted) = &self.config.checkpoint.best {
@@ -340,6 +349,7 @@ impl<T: Task, S: Source<Batch = T::Batch>> Engine<'_, T, S> {
             if better {
                 self.state.best = Some(Best { metric: wanted.metric.clone(), value, step });
             }
+            self.state.stale = if better { 0 } else { self.state.stale + 1 };
         }
         self.emit(&Event::Eval {
             step,
@@ -350,6 +360,14 @@ impl<T: Task, S: Source<Batch = T::Batch>> Engine<'_, T, S> {
         })?;
         // JSON has no NaN; a measure that is none is told above and not kept.
         self.state.evaluation = metrics.into_iter().filter(|(_, value)| value.is_finite()).collect();
+        if let Some(EarlyStop { patience }) = self.config.early_stop
+            && self.state.stale >= patience
+            && !self.state.finished
+        {
+            let message = format!("no improvement in {patience} evaluations: stopping early");
+            self.emit(&Event::Warning { step, message: &message })?;
+            self.state.finished = true;
+        }
         self.clock.pause(began);
         Ok(better)
     }
@@ -365,12 +383,15 @@ impl<T: Task, S: Source<Batch = T::Batch>> Engine<'_, T, S> {
             return Err(self.not_finite(Broken { what, step, lr: self.schedule.lr(step.saturating_sub(1)) }));
         }
         self.state.updates = self.optimizer.updates();
-        let (task, optimizer) = (&*self.task, &self.optimizer);
-        let path = self.checkpoints.save(&mut self.state, |folder| {
+        self.exchange()?;
+        let (task, optimizer, ema) = (&*self.task, &self.optimizer, self.ema.as_ref());
+        let saved = self.checkpoints.save(&mut self.state, |folder| {
             let model = folder.join(MODEL_FILE);
             task.save_model(&model).map_err(Error::task(format!("writing {}", model.display())))?;
-            checkpoint::store(optimizer, &folder.join(OPTIMIZER_FILE))
-        })?;
+            checkpoint::store(optimizer, ema, &folder.join(OPTIMIZER_FILE))
+        });
+        self.exchange()?;
+        let path = saved?;
         if let Some(best) = &self.state.best {
             self.checkpoints.set_best(best.step)?;
         }
@@ -379,6 +400,11 @@ impl<T: Task, S: Source<Batch = T::Batch>> Engine<'_, T, S> {
         self.emit(&Event::Checkpoint { step, path: &path })?;
         self.clock.pause(began);
         Ok(path)
+    }
+
+    /// Puts averaged weights in the place of the weights, or back, where there are any.
+    fn exchange(&mut self) -> Result<()> {
+        self.ema.as_mut().map_or(Ok(()), Ema::exchange)
     }
 
     fn emit(&mut self, event: &Event<'_>) -> Result<()> {

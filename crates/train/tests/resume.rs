@@ -75,6 +75,31 @@ fn stopped_at_any_step_and_resumed_is_the_same_run() {
     }
 }
 
+/// The weights lie beside their averages, which are the model, and the count of evaluations without improvement beside the best.
+#[test]
+fn averages_and_patience_survive_a_resume() {
+    let _alone = alone();
+    let config = TrainConfig {
+        ema: Some(serde_json::from_str(r#"{"decay": 0.9}"#).unwrap()),
+        early_stop: Some(serde_json::from_str(r#"{"patience": 2}"#).unwrap()),
+        ..config()
+    };
+    let (whole_dir, mut whole) = (temp(), Regression::default());
+    let expected = go(&mut whole, &config, whole_dir.path(), false, None).0.unwrap();
+    for stop in [1, 3, 7, 12] {
+        let dir = temp();
+        go(&mut Regression::default(), &config, dir.path(), false, Some(stop)).0.unwrap();
+        tch::manual_seed(999);
+        let mut second = Regression::default();
+        let outcome = go(&mut second, &config, dir.path(), true, None).0.unwrap();
+        assert_eq!(second.bits(), whole.bits(), "stopped after step {stop}");
+        let (Outcome::Finished { step: a, .. }, Outcome::Finished { step: b, .. }) = (&outcome, &expected) else {
+            panic!("{outcome:?}")
+        };
+        assert_eq!(a, b);
+    }
+}
+
 #[test]
 fn a_finished_run_resumes_to_its_own_end() {
     let _alone = alone();

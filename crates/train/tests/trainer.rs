@@ -2,13 +2,17 @@
 
 mod common;
 
+use std::cell::RefCell;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use common::{Data, Recorder, Regression, config};
-use tch::Kind;
-use whitebox_train::{BoxError, Error, Jsonl, Outcome, Precision, Sink, Source, State, TensorBoard, TrainConfig, run};
+use tch::{Kind, Tensor};
+use whitebox_train::{
+    BoxError, EmaConfig, Error, Jsonl, Outcome, Precision, Shape, Sink, Source, State, Task, TensorBoard, TrainConfig,
+    run,
+};
 
 fn temp() -> tempfile::TempDir {
     tempfile::tempdir().unwrap()
@@ -36,6 +40,9 @@ fn accumulated_batches_are_one_large_batch() {
     struct Large(Data);
     impl Source for Large {
         type Batch = Vec<f32>;
+        fn batch_size(&self) -> u64 {
+            16
+        }
         fn batches_per_epoch(&self) -> u64 {
             self.0.batches.div_ceil(2)
         }
@@ -53,6 +60,57 @@ fn accumulated_batches_are_one_large_batch() {
         let difference = f64::try_from((a - b).abs().max()).unwrap();
         assert!(difference < 1e-5, "{name} differs by {difference}");
     }
+}
+
+/// What is evaluated, saved and handed back is the average over the steps.
+#[test]
+fn averaged_weights_are_the_model() {
+    let mut config: TrainConfig = serde_json::from_str(r#"{"epochs": 2, "optimizer": {"lr": 0.1}}"#).unwrap();
+    config.schedule.shape = Shape::Constant;
+    let mut averaged = plain();
+    // Weights after each step, by runs of one step more each; then the average by its formula.
+    let mut expected: Vec<Tensor> = plain().variables.iter().map(|(_, v)| v.detach().copy()).collect();
+    for step in 1..=10u64 {
+        let mut task = plain();
+        let shorter = TrainConfig { max_steps: Some(step), ..config.clone() };
+        quiet(&mut task, &Data::default(), &shorter, temp().path()).unwrap();
+        let decay = 0.9f64.min((1.0 + step as f64) / (10.0 + step as f64));
+        for (average, (_, weight)) in expected.iter_mut().zip(&task.variables) {
+            *average = &*average * decay + weight.detach() * (1.0 - decay);
+        }
+    }
+    config.ema = Some(EmaConfig { decay: 0.9 });
+    let dir = temp();
+    quiet(&mut averaged, &Data::default(), &config, dir.path()).unwrap();
+    for (average, (name, weight)) in expected.iter().zip(&averaged.variables) {
+        let difference = f64::try_from((average - weight).abs().max()).unwrap();
+        assert!(difference < 1e-6, "{name} differs by {difference}");
+    }
+    let mut read = plain();
+    read.load_model(&dir.path().join("checkpoints/step-00000010/model.safetensors")).unwrap();
+    for ((name, a), (_, b)) in read.variables.iter().zip(&averaged.variables) {
+        assert_eq!(a, b, "{name}");
+    }
+}
+
+#[test]
+fn a_run_that_no_longer_improves_stops_early() {
+    let config: TrainConfig = serde_json::from_str(
+        r#"{"epochs": 9, "early_stop": {"patience": 2}, "checkpoint": {"best": {"metric": "loss", "direction": "min"}}}"#,
+    )
+    .unwrap();
+    let mut task = plain();
+    task.measures = RefCell::new(vec![3.0, 2.0, 2.5, 2.0, 1.0]);
+    let outcome = quiet(&mut task, &Data::default(), &config, temp().path()).unwrap();
+    let Outcome::Finished { step, best: Some(best), .. } = outcome else { panic!("{outcome:?}") };
+    assert_eq!((step, best.step), (20, 10), "after four of nine epochs");
+}
+
+#[test]
+fn a_rate_that_is_meant_for_a_batch_scales() {
+    let config: TrainConfig =
+        serde_json::from_str(r#"{"accumulate": 4, "optimizer": {"lr": 0.1, "lr_for_batch": 256}}"#).unwrap();
+    assert!((config.course(8, 128).unwrap().lr(0) - 0.2).abs() < 1e-12);
 }
 
 #[test]
@@ -170,6 +228,9 @@ fn empty_batches_and_short_epochs_are_passed_over() {
     struct Short;
     impl Source for Short {
         type Batch = Vec<f32>;
+        fn batch_size(&self) -> u64 {
+            8
+        }
         fn batches_per_epoch(&self) -> u64 {
             5
         }

@@ -6,7 +6,6 @@
 pub mod cases;
 pub mod contestant;
 pub mod criterion;
-pub mod document;
 pub mod interrupt;
 pub mod machine;
 pub mod options;
@@ -22,6 +21,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 
+use crate::document;
 use crate::lapack;
 use crate::quiet;
 use crate::setup::{Setup, Source};
@@ -39,9 +39,10 @@ use statistics::median;
 pub fn run(options: &Options) -> Result<ExitCode> {
     options.check()?;
     let setup = Setup::new()?;
-    let document = document::place(&setup.places.root);
+    let document = setup.places.root.join("docs/benchmarks.md");
+    let mark = format!("versus-pytorch {}", options.device.word());
     if options.writes() {
-        document::check(&document, options.device)?;
+        document::check(&document, &mark).context("with --no-write nothing is written")?;
     }
     let reference = setup.reference_ready()?;
     let scratch = tempfile::tempdir().context("making a temporary folder")?;
@@ -81,7 +82,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     let block = block(options, &stage, &facts, &before, &outcomes);
     print!("{block}");
     if options.writes() {
-        document::write(&document, options.device, &block)?;
+        document::write(&document, &mark, &block)?;
         eprintln!("written into {}", document.display());
     }
     Ok(ExitCode::SUCCESS)

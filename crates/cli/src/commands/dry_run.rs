@@ -7,7 +7,7 @@ use tch::{Device, Kind, Tensor};
 use whitebox_analysis::count;
 use whitebox_train::Rule;
 
-use crate::commands::train::{device_name, schedule};
+use crate::commands::train::device_name;
 use crate::progress::duration;
 use crate::recipe::Named;
 
@@ -19,7 +19,7 @@ pub fn run(named: &Named, device: Device) -> Result<()> {
     let cost = config.cost();
     let (batch, accumulate) = (recipe.data.batch_size as u64, recipe.train.accumulate);
     let batches = (sets.train.len() as u64).div_ceil(batch);
-    schedule(&recipe.train, batches)?;
+    recipe.train.course(batches, batch)?;
     let (_, steps) = recipe.train.steps(batches);
     let moments = if recipe.train.optimizer.rule == Rule::Lion { 1 } else { 2 };
     let images = batch.saturating_mul(accumulate);

@@ -183,7 +183,7 @@ impl Work {
             Pass::Inference => drop(tch::no_grad(|| self.forward())?),
             Pass::Training => {
                 self.optimizer.clear_grads()?;
-                cross_entropy(&self.forward()?.to_kind(Kind::Float), &self.labels, 0.1)?.f_backward()?;
+                cross_entropy(&self.forward()?.to_kind(Kind::Float), &self.labels, 0.1, None)?.f_backward()?;
                 self.optimizer.step(1e-3)?;
             }
         }

@@ -1,8 +1,8 @@
 //! `train`: one recipe, one run folder.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -10,7 +10,7 @@ use tch::Device;
 use whitebox_analysis::count;
 use whitebox_analysis::metrics::Metrics;
 use whitebox_model::weights::Card;
-use whitebox_train::{Jsonl, Outcome, Schedule, Sink, Source, TensorBoard, TrainConfig, diff};
+use whitebox_train::{Jsonl, Outcome, Sink, Source, TensorBoard, diff};
 
 use crate::commands::dry_run;
 use crate::data::{ImageSource, Sets};
@@ -18,7 +18,7 @@ use crate::evaluate::evaluate;
 use crate::progress::{Terminal, duration, meter};
 use crate::recipe::{self, Named, TaskConfig};
 use crate::report::{self, Finished, LAYERS_BEFORE};
-use crate::run_folder::{RunFolder, RunInfo, command_line, commit};
+use crate::run_folder::{RunFolder, RunInfo, RunResult, command_line, commit};
 use crate::tasks::classify::Classify;
 use crate::{baseline, layers};
 
@@ -112,7 +112,13 @@ pub fn train(named: &Named, out: Option<&Path>, resumed: Option<RunFolder>, devi
     let mut task = task(named, &sets, device, &command)?;
     let source = ImageSource(recipe.data.train_loader(sets.train.clone(), recipe.train.seed)?);
     let resume = resumed.is_some();
-    schedule(&recipe.train, source.batches_per_epoch())?;
+    if let Some(init) = &recipe.init {
+        // A resumed run has left what it began with behind.
+        if !resume {
+            eprintln!("{}", task.begin_from(init)?);
+        }
+    }
+    recipe.train.course(source.batches_per_epoch(), source.batch_size())?; // better refused before a folder is made
     let folder = match resumed {
         Some(folder) => folder,
         None => RunFolder::create(out, &named.name)?,
@@ -151,14 +157,8 @@ pub fn train(named: &Named, out: Option<&Path>, resumed: Option<RunFolder>, devi
             );
             std::process::exit(130);
         }
-        Outcome::Finished { .. } => conclude(named, &folder, &info, &task, &sets, device),
+        Outcome::Finished { step, .. } => conclude(named, &folder, &info, &task, &sets, device, step),
     }
-}
-
-/// The schedule of a run, which must fit its length: better said before a folder is made.
-pub fn schedule(config: &TrainConfig, batches: u64) -> Result<Schedule> {
-    let (epoch, total) = config.steps(batches);
-    Ok(Schedule::new(&config.schedule, config.optimizer.lr, total, epoch, config.epochs)?)
 }
 
 /// The task of a recipe on opened data; its checkpoints tell the `command` that started the run.
@@ -169,9 +169,9 @@ pub fn task(named: &Named, sets: &Sets, device: Device, command: &str) -> Result
     card.classes = classes.to_vec();
     card.data = Some(serde_json::to_value(&recipe.data)?);
     card.command = Some(command.to_owned());
-    let TaskConfig::Classify { label_smoothing } = recipe.task;
+    let TaskConfig::Classify(classify) = &recipe.task;
     let validation = recipe.data.eval_loader(sets.validation.clone())?;
-    Classify::new(card, device, &recipe.train, label_smoothing, validation)
+    Classify::new(card, device, &recipe.train, classify, sets.train.as_ref(), validation)
 }
 
 fn begin(folder: &RunFolder, named: &Named, command: String, task: &Classify, device: Device) -> Result<RunInfo> {
@@ -197,6 +197,7 @@ fn conclude(
     task: &Classify,
     sets: &Sets,
     device: Device,
+    steps: u64,
 ) -> Result<String> {
     let recipe = &named.recipe;
     let evaluation = evaluate(task.model.as_ref(), task.validation(), device, &mut meter("evaluating", "batches"))?;
@@ -226,6 +227,14 @@ fn conclude(
         skipped: task.skipped.iter().chain(&evaluation.skipped).cloned().collect(),
     };
     let report = report::write(&run)?;
+    let result = RunResult {
+        metrics: evaluation.metrics().into_iter().map(|(name, value)| (name, value.into())).collect(),
+        images: evaluation.predictions.len() as u64,
+        parameters: info.parameters,
+        steps,
+        seconds,
+    };
+    folder.write("result.json", serde_json::to_string_pretty(&result)?.as_bytes())?;
     let mut table = format!("\n{:<28}{:>10}\n", "validation", "value");
     for (name, value) in evaluation.metrics() {
         table += &format!("{name:<28}{value:>10.4}\n");
@@ -258,7 +267,9 @@ fn training_seconds(metrics: &Metrics) -> f64 {
 
 /// A flag that Ctrl-C (or a polite kill) raises; a second Ctrl-C ends the process at once.
 fn stop_on_signal() -> Result<Arc<AtomicBool>> {
-    let stop = Arc::new(AtomicBool::new(false));
+    // One for the process: a sweep trains many times, and a handler can be set once.
+    static STOP: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
+    let stop = STOP.clone();
     let flag = stop.clone();
     let handler = move || {
         if flag.swap(true, Ordering::Relaxed) {

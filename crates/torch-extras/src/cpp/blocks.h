@@ -25,11 +25,14 @@ template <typename F> void by_kind(at::ScalarType kind, const char *what, F &&f)
   }
 }
 
-// A block's memory, handed out piece by piece; pieces begin at cache lines.
+// A thread's memory for its blocks, handed out piece by piece; pieces begin at cache lines. It is kept from call to call: fresh memory is mapped page by
+// page.
 class Scratch {
 public:
-  explicit Scratch(size_t bytes) : memory(static_cast<char *>(std::aligned_alloc(LINE, rounded(bytes) + LINE)), std::free) {
-    TORCH_CHECK(memory != nullptr, "no memory for ", bytes, " bytes of scratch");
+  static Scratch &of_thread(size_t bytes) {
+    static thread_local Scratch own;
+    own.reserve(bytes);
+    return own;
   }
   template <typename T> T *take(int64_t count) {
     char *piece = memory.get() + taken;
@@ -42,20 +45,32 @@ public:
   static constexpr size_t rounded(size_t bytes) { return (bytes + LINE - 1) / LINE * LINE; }
 
 private:
-  std::unique_ptr<char, void (*)(void *)> memory;
-  size_t taken = 0;
+  void reserve(size_t bytes) {
+    if (bytes <= size) return;
+    memory.reset();
+    size = 0;
+    memory.reset(static_cast<char *>(std::aligned_alloc(LINE, rounded(bytes))));
+    TORCH_CHECK(memory != nullptr, "no memory for ", bytes, " bytes of scratch");
+    size = bytes;
+  }
+
+  struct Free {
+    void operator()(char *p) const { std::free(p); }
+  };
+  std::unique_ptr<char, Free> memory;
+  size_t size = 0, taken = 0;
 };
 
 // The bytes of pieces of some sizes.
 template <typename T> constexpr size_t piece(int64_t count) { return Scratch::rounded(count * sizeof(T)); }
 
-// Runs `work(first, last, scratch)` over blocks of `block` of `items` items, each thread with `bytes` of scratch of its own. A thread that is done takes
+// Runs `work(first, last, scratch)` over blocks of `block` of `items` items, each thread with at least `bytes` of scratch of its own. A thread that is done takes
 // the next block: cores of a shared machine are not equally fast. So nothing may depend on which thread takes which block.
 template <typename Work> void over_blocks(int64_t items, int64_t block, size_t bytes, Work &&work) {
   const int64_t blocks = (items + block - 1) / block;
   std::atomic<int64_t> next{0};
   at::parallel_for(0, std::min<int64_t>(blocks, at::get_num_threads()), 1, [&](int64_t, int64_t) {
-    Scratch scratch(bytes);
+    Scratch &scratch = Scratch::of_thread(bytes);
     for (int64_t b = next++; b < blocks; b = next++) {
       scratch.clear();
       work(b * block, std::min(items, (b + 1) * block), scratch);

@@ -76,29 +76,6 @@ INLINE void norm(S *y, const S *x, int64_t n, N eps, const N *scale, const N *sh
   renorm(y, x, n, scale, shift, mean, rstd);
 }
 
-template <typename S, typename N>
-INLINE void norm_gradient(S *dx, const N *dy, const S *x, const S *add, int64_t n, const N *scale, N mean, N rstd, N *by_scale, N *by_shift,
-                          N *total) {
-  N first = 0, second = 0;
-#pragma omp simd reduction(+ : first, second)
-  for (int64_t j = 0; j < n; j++) {
-    const N g = dy[j], hat = (get(x[j]) - mean) * rstd;
-    first += g * scale[j];
-    second += g * scale[j] * hat;
-    by_scale[j] += g * hat;
-    by_shift[j] += g;
-  }
-  first /= N(n), second /= N(n);
-#pragma omp simd
-  for (int64_t j = 0; j < n; j++) {
-    const N hat = (get(x[j]) - mean) * rstd;
-    N value = rstd * (dy[j] * scale[j] - first - hat * second);
-    if (add != nullptr) value += get(add[j]);
-    total[j] += value;
-    set(dx[j], value);
-  }
-}
-
 template <typename S, typename N> INLINE void finish(S *to, const N *from, const N *bias, const S *residual, int64_t n, bool relu) {
 #pragma omp simd
   for (int64_t j = 0; j < n; j++) {
@@ -125,13 +102,6 @@ template <typename S> INLINE const Stored<S> *raw(const S *p) { return reinterpr
   CLONES void scale_row(S *to, const N *from, int64_t n, N factor) { scaled(raw(to), from, n, factor); }                                 \
   CLONES void norm_row(S *y, const S *x, int64_t n, N eps, const N *scale, const N *shift, N &mean, N &rstd) {                           \
     norm(raw(y), raw(x), n, eps, scale, shift, mean, rstd);                                                                              \
-  }                                                                                                                                      \
-  CLONES void renorm_row(S *y, const S *x, int64_t n, const N *scale, const N *shift, N mean, N rstd) {                                  \
-    renorm(raw(y), raw(x), n, scale, shift, mean, rstd);                                                                                 \
-  }                                                                                                                                      \
-  CLONES void norm_gradient_row(S *dx, const N *dy, const S *x, const S *add, int64_t n, const N *scale, N mean, N rstd, N *by_scale,    \
-                                N *by_shift, N *sum) {                                                                                   \
-    norm_gradient(raw(dx), dy, raw(x), raw(add), n, scale, mean, rstd, by_scale, by_shift, sum);                                         \
   }                                                                                                                                      \
   CLONES void finish_row(S *to, const N *from, const N *bias, const S *residual, int64_t n, bool relu) {                                 \
     finish(raw(to), from, bias, raw(residual), n, relu);                                                                                 \

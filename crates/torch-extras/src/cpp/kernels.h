@@ -21,11 +21,6 @@ template <typename S> using Number = typename NumberOf<S>::type;
   void scale_row(S *to, const N *from, int64_t n, N factor);                                                                             \
   /* y = (x - mean) / deviation scale + shift; scale and shift may be null together. */                                                  \
   void norm_row(S *y, const S *x, int64_t n, N eps, const N *scale, const N *shift, N &mean, N &rstd);                                   \
-  /* The same with mean and 1 / deviation known. */                                                                                      \
-  void renorm_row(S *y, const S *x, int64_t n, const N *scale, const N *shift, N mean, N rstd);                                          \
-  /* dx from the gradient dy, plus `add` where that is not null; adds to the gradients of scale and shift and to the sum of dx. */       \
-  void norm_gradient_row(S *dx, const N *dy, const S *x, const S *add, int64_t n, const N *scale, N mean, N rstd, N *by_scale,           \
-                         N *by_shift, N *sum);                                                                                           \
   /* to = from + bias + residual, negative numbers to zero where `relu`; bias and residual may be null. */                               \
   void finish_row(S *to, const N *from, const N *bias, const S *residual, int64_t n, bool relu);                                         \
   /* g where out > 0, otherwise 0. */                                                                                                    \

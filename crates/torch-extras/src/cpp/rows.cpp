@@ -140,12 +140,10 @@ void backward(const Rows &r, const at::Tensor &dy, const at::Tensor *out, const 
       ahead.write(ph + next * r.n, soon, r.n, r.n);
       ahead.write(pdx + next * r.n, soon, r.n, r.n);
       tiles::multiply(tiles::by_rows(from, r.k), last - first, r.k, pw, r.n, dh, wide, false, ahead);
-      for (int64_t i = first; i < last; i++) {
-        const int64_t at = i * r.n;
-        kernels::renorm_row(ph + at, px + at, r.n, ps, pt, pm[i], pd[i]);
-        kernels::norm_gradient_row(pdx + at, dh + (i - first) * wide, px + at, pa ? pa + at : nullptr, r.n, ps, pm[i], pd[i], own,
-                                   own + r.n, own + 2 * r.n);
-      }
+      const int64_t at = first * r.n;
+      tiles::norm_gradient(tiles::NormRows<S>{r.n, dh, wide, px + at, pa ? pa + at : nullptr, ps, pt, pm + first, pd + first, ph + at, pdx + at,
+                                              own, own + r.n, own + 2 * r.n},
+                           last - first);
     });
   });
   auto total = sums.sum(0);

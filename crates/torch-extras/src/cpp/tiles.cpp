@@ -54,6 +54,7 @@ template <typename S> struct Functions {
   void (*add_transpose)(S *, int64_t, int64_t);
   Number<S> (*exp_row)(S *, Number<S> *, int64_t, Number<S>, Number<S> &);
   void (*attention_gradient_row)(S *, S *, const Number<S> *, const Number<S> *, int64_t, Number<S>, Number<S>, Number<S>);
+  void (*norm_gradient)(const NormRows<S> &, int64_t);
 };
 
 // As many sums as there are registers for: with AVX-512 24 of 32, with AVX2 12 of 16 of which two make a vector.
@@ -121,7 +122,8 @@ template <typename S> Left<S> columns(const S *a, int64_t row, int64_t k, int64_
   N exp_row(S *map, N *scores, int64_t n, N scale, N &inverse) { return chosen<S>.exp_row(map, scores, n, scale, inverse); } \
   void attention_gradient_row(S *q, S *a, const N *s, const N *c, int64_t n, N scale, N lse, N delta) { \
     chosen<S>.attention_gradient_row(q, a, s, c, n, scale, lse, delta); \
-  }
+  } \
+  void norm_gradient(const NormRows<S> &r, int64_t rows) { chosen<S>.norm_gradient(r, rows); }
 
 TILES(float, float)
 TILES(double, double)

@@ -77,6 +77,19 @@ private:
   int64_t row = 0, offset = 0;
 };
 
+// Rows behind a layer norm and the gradient dy by what it gave, whose rows are `dy_row` apart: h gets the normalised rows again, dx the gradient by x
+// plus `add` where that is not null; by_scale, by_shift and sum are added to: the gradients by scale and shift, and the sum of dx.
+template <typename S> struct NormRows {
+  using N = Number<S>;
+  int64_t n;
+  const N *dy;
+  int64_t dy_row;
+  const S *x, *add;
+  const N *scale, *shift, *mean, *rstd;
+  S *h, *dx;
+  N *by_scale, *by_shift, *sum;
+};
+
 #define WHITEBOX_TILES(S, N)                                                                                                              \
   /* Panels `first` to `last` of B, whose element (q, j) is b[q * row + j * column]; row or column is 1. */                              \
   void pack(const S *b, int64_t row, int64_t column, int64_t k, int64_t n, int64_t first, int64_t last, N *panels);                      \
@@ -91,7 +104,9 @@ private:
   /* Scores x to the map exp(scale (x - max)); returns scale max + log(sum) and hands out the inverse of the sum. */                     \
   N exp_row(S *map, N *scores, int64_t n, N scale, N &inverse);                                                                          \
   /* From scores s and the gradient c by the attention map: the map a = exp(scale s - lse) and q = scale a (c - delta). */               \
-  void attention_gradient_row(S *q, S *a, const N *s, const N *c, int64_t n, N scale, N lse, N delta);
+  void attention_gradient_row(S *q, S *a, const N *s, const N *c, int64_t n, N scale, N lse, N delta);                                   \
+  /* Up to HEIGHT rows. */                                                                                                                \
+  void norm_gradient(const NormRows<S> &r, int64_t rows);
 
 WHITEBOX_TILES(float, float)
 WHITEBOX_TILES(double, double)

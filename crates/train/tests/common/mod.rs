@@ -129,6 +129,10 @@ impl Default for Data {
 impl Source for Data {
     type Batch = Vec<f32>;
 
+    fn batch_size(&self) -> u64 {
+        self.size as u64
+    }
+
     fn batches_per_epoch(&self) -> u64 {
         self.batches
     }

@@ -5,13 +5,14 @@ namespace CPU {
 
 #include "vectors.h"
 
+#include "norm.h"
 #include "packing.h"
 #include "softmax.h"
 #include "tile.h"
 
 template <typename S, typename How = std::conditional_t<std::is_same_v<S, Half>, Wide, Single<S>>> constexpr Functions<S> functions() {
   using N = Number<S>;
-  return {packing<How, S, N>, product<How, N>, add_transpose<How, S>, exp_row<How, S, N>, attention_gradient_row<How, S, N>};
+  return {packing<How, S, N>, product<How, N>, add_transpose<How, S>, exp_row<How, S, N>, attention_gradient_row<How, S, N>, norm_gradient<How, S, N>};
 }
 
 } // namespace CPU

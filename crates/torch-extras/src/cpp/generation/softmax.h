@@ -22,13 +22,6 @@ INLINE Vector<double> exp2_of(Vector<double> x) {
   return x;
 }
 
-struct Larger {
-  template <typename V> INLINE V of(V a, V b) { return a > b ? a : b; }
-};
-struct Sum {
-  template <typename V> INLINE V of(V a, V b) { return a + b; }
-};
-
 template <typename How, typename S, typename N> N exp_row(S *map, N *scores, int64_t n, N scale, N &inverse) {
   constexpr int64_t lanes = 64 / sizeof(N);
   for (int64_t j = n; j < (n + lanes - 1) / lanes * lanes; j++) scores[j] = std::numeric_limits<N>::lowest();

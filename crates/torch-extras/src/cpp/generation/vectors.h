@@ -18,6 +18,13 @@ template <typename N> using Vector = typename Lanes<N>::type;
 template <typename N> INLINE Vector<N> load(const N *p) { return *reinterpret_cast<const typename Lanes<N>::loose *>(p); }
 template <typename N> INLINE void store(N *p, Vector<N> v) { *reinterpret_cast<typename Lanes<N>::loose *>(p) = v; }
 
+struct Larger {
+  template <typename V> INLINE V of(V a, V b) { return a > b ? a : b; }
+};
+struct Sum {
+  template <typename V> INLINE V of(V a, V b) { return a + b; }
+};
+
 // All numbers of a vector in one, half by half.
 template <typename N, typename Op> INLINE N fold(Vector<N> v) {
 #pragma GCC unroll 4

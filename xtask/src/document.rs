@@ -8,35 +8,27 @@
 
 use std::fs;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result, anyhow};
-
-use super::options::Device;
 
 /// The mark that ends a block.
 const END: &str = "<!-- end -->";
 
-/// The document in the clone at `root`.
-#[must_use]
-pub fn place(root: &Path) -> PathBuf {
-    root.join("docs/benchmarks.md")
-}
-
-/// Whether the document has room for a result of `device`: asked before anything is measured for it.
+/// Whether the document has room for a result called `name`: asked before anything is measured for it.
 ///
 /// # Errors
 /// It can't be read, or the marks are missing.
-pub fn check(document: &Path, device: Device) -> Result<()> {
-    with_block(document, device, "").map(drop)
+pub fn check(document: &Path, name: &str) -> Result<()> {
+    with_block(document, name, "").map(drop)
 }
 
-/// Puts `block` between the marks of `device`. The file appears whole or not at all.
+/// Puts `block` between the marks of `name`. The file appears whole or not at all.
 ///
 /// # Errors
 /// It can't be read or written, or the marks are missing.
-pub fn write(document: &Path, device: Device, block: &str) -> Result<()> {
-    let text = with_block(document, device, block)?;
+pub fn write(document: &Path, name: &str, block: &str) -> Result<()> {
+    let text = with_block(document, name, block)?;
     let folder = document.parent().context("a document without a folder")?;
     let said = || format!("writing {}", document.display());
     let mut fresh = tempfile::Builder::new().suffix(".tmp").tempfile_in(folder).with_context(said)?;
@@ -48,24 +40,18 @@ pub fn write(document: &Path, device: Device, block: &str) -> Result<()> {
     Ok(())
 }
 
-fn with_block(document: &Path, device: Device, block: &str) -> Result<String> {
+fn with_block(document: &Path, name: &str, block: &str) -> Result<String> {
     let text = fs::read_to_string(document).with_context(|| format!("reading {}", document.display()))?;
-    replaced(&text, device, block).ok_or_else(|| {
-        let begin = begin(device);
+    replaced(&text, name, block).ok_or_else(|| {
         anyhow!(
-            "{} has no room for the result: it lacks a line `{begin}` with a line `{END}` after it; \
-             add them, or say --no-write",
+            "{} has no room for the result: it lacks a line `<!-- {name} -->` with a line `{END}` after it; add them",
             document.display()
         )
     })
 }
 
-fn begin(device: Device) -> String {
-    format!("<!-- versus-pytorch {} -->", device.word())
-}
-
-fn replaced(text: &str, device: Device, block: &str) -> Option<String> {
-    let begin = begin(device);
+fn replaced(text: &str, name: &str, block: &str) -> Option<String> {
+    let begin = format!("<!-- {name} -->");
     let (before, rest) = text.split_once(&begin)?;
     // an end that belongs to another block would swallow that block's beginning
     let (old, after) = rest.split_once(END)?;
@@ -79,6 +65,9 @@ fn replaced(text: &str, device: Device, block: &str) -> Option<String> {
 mod tests {
     use super::*;
 
+    const CPU: &str = "versus-pytorch cpu";
+    const CUDA: &str = "versus-pytorch cuda";
+
     const TEXT: &str =
         "# A\n<!-- versus-pytorch cpu -->\nold\n<!-- end -->\nb\n<!-- versus-pytorch cuda -->\n<!-- end -->\nc";
 
@@ -88,11 +77,11 @@ mod tests {
         let file = folder.path().join("benchmarks.md");
         fs::write(&file, TEXT).unwrap();
         for block in ["new\nlines\n", "x"] {
-            write(&file, Device::Cpu, block).unwrap();
+            write(&file, CPU, block).unwrap();
         }
         let cpu = TEXT.replace("old", "x");
         assert_eq!(fs::read_to_string(&file).unwrap(), cpu);
-        write(&file, Device::Cuda, "gpu").unwrap();
+        write(&file, CUDA, "gpu").unwrap();
         let both = cpu.replace("cuda -->\n", "cuda -->\ngpu\n");
         assert_eq!(fs::read_to_string(&file).unwrap(), both);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
@@ -102,15 +91,15 @@ mod tests {
     fn a_document_without_marks_is_left_alone() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("benchmarks.md");
-        assert!(check(&file, Device::Cpu).unwrap_err().to_string().contains("reading"));
+        assert!(check(&file, CPU).unwrap_err().to_string().contains("reading"));
         for text in ["", "<!-- versus-pytorch cpu -->", "<!-- end -->\n<!-- versus-pytorch cpu -->"] {
             fs::write(&file, text).unwrap();
-            let error = check(&file, Device::Cpu).unwrap_err().to_string();
-            assert!(error.contains("`<!-- versus-pytorch cpu -->`") && error.contains("--no-write"), "{error}");
-            assert!(write(&file, Device::Cpu, "x").is_err());
+            let error = check(&file, CPU).unwrap_err().to_string();
+            assert!(error.contains("`<!-- versus-pytorch cpu -->`"), "{error}");
+            assert!(write(&file, CPU, "x").is_err());
             assert_eq!(fs::read_to_string(&file).unwrap(), text);
         }
         let swallowing = "<!-- versus-pytorch cpu -->\n<!-- versus-pytorch cuda -->\n<!-- end -->";
-        assert!(replaced(swallowing, Device::Cpu, "x").is_none());
+        assert!(replaced(swallowing, CPU, "x").is_none());
     }
 }

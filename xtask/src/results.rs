@@ -1,0 +1,213 @@
+//! `cargo xtask results`: the tables of docs/results.md, rebuilt from the runs that are kept in docs/runs.
+//!
+//! ```text
+//! docs/runs/TABLE/RUN/{config.toml, run.json, result.json}     as a run folder has them
+//! <!-- results TABLE --> ... <!-- end -->                       what is written between these lines of docs/results.md
+//! ```
+//!
+//! A row is what the runs share but for their seeds: values that differ within a table become its first columns, measures are means with the least and
+//! the greatest. Nothing is typed by hand.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use crate::document;
+use crate::places::Places;
+
+/// The key that tells runs of one row apart.
+const SEED: &str = "train.seed";
+/// What is kept of a run.
+const KEPT: [&str; 3] = ["config.toml", "run.json", "result.json"];
+
+/// One kept run.
+#[derive(Clone, Debug)]
+struct Run {
+    /// Every value of its recipe by its dotted key.
+    values: BTreeMap<String, String>,
+    info: Value,
+    result: Value,
+}
+
+/// Takes the finished runs of `from` into the table `table`, where that is asked for, and rebuilds all tables.
+///
+/// # Errors
+/// A folder without finished runs, a run that cannot be read, a document without room.
+pub fn run(from: Option<&Path>, table: Option<&str>) -> Result<ExitCode> {
+    let root = Places::find()?.root;
+    let runs = root.join("docs/runs");
+    if let (Some(from), Some(table)) = (from, table) {
+        let count = take(from, &runs.join(table))?;
+        eprintln!("{count} runs of {} are kept in {}", from.display(), runs.join(table).display());
+    }
+    let document = root.join("docs/results.md");
+    for folder in folders(&runs)? {
+        let name = name_of(&folder);
+        let block = table_of(&read(&folder)?).with_context(|| folder.display().to_string())?;
+        document::write(&document, &format!("results {name}"), &block)?;
+        eprintln!("{}: table {name}", document.display());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Copies what is kept of every finished run below `from`.
+fn take(from: &Path, to: &Path) -> Result<usize> {
+    let finished: Vec<_> = folders(from)?.into_iter().filter(|run| run.join("result.json").is_file()).collect();
+    if finished.is_empty() {
+        bail!("{} holds no finished run: expected folders with result.json, as a sweep makes them", from.display());
+    }
+    for run in &finished {
+        let kept = to.join(name_of(run));
+        fs::create_dir_all(&kept).with_context(|| format!("making {}", kept.display()))?;
+        for file in KEPT {
+            let (from, to) = (run.join(file), kept.join(file));
+            fs::copy(&from, &to).with_context(|| format!("copying {} to {}", from.display(), to.display()))?;
+        }
+    }
+    Ok(finished.len())
+}
+
+fn name_of(path: &Path) -> String {
+    path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+/// The folders in a folder, in order; none where there is none.
+fn folders(path: &Path) -> Result<Vec<PathBuf>> {
+    if !path.is_dir() {
+        return Ok(Vec::new());
+    }
+    let entries = fs::read_dir(path).with_context(|| format!("reading {}", path.display()))?;
+    let mut found: Vec<_> = entries.flatten().map(|entry| entry.path()).filter(|path| path.is_dir()).collect();
+    found.sort();
+    Ok(found)
+}
+
+fn read(folder: &Path) -> Result<Vec<Run>> {
+    folders(folder)?.iter().map(|run| one(run).with_context(|| run.display().to_string())).collect()
+}
+
+fn one(run: &Path) -> Result<Run> {
+    let text = |name: &str| fs::read_to_string(run.join(name)).with_context(|| format!("reading {name}"));
+    let config: Value = toml::from_str(&text("config.toml")?).context("config.toml is not valid TOML")?;
+    let mut values = BTreeMap::new();
+    flatten("", &config, &mut values);
+    // Where the data lay and how many threads read it changes no number.
+    values.retain(|key, _| !matches!(key.as_str(), "data.path" | "data.workers"));
+    let json = |name: &str| serde_json::from_str(&text(name)?).with_context(|| format!("{name} is not valid JSON"));
+    Ok(Run { values, info: json("run.json")?, result: json("result.json")? })
+}
+
+fn flatten(at: &str, value: &Value, values: &mut BTreeMap<String, String>) {
+    match value {
+        Value::Object(fields) => {
+            for (key, value) in fields {
+                flatten(&if at.is_empty() { key.clone() } else { format!("{at}.{key}") }, value, values);
+            }
+        }
+        Value::String(text) => drop(values.insert(at.to_owned(), text.clone())),
+        other => drop(values.insert(at.to_owned(), other.to_string())),
+    }
+}
+
+/// The table of some runs, in Markdown, with the commands behind it.
+fn table_of(runs: &[Run]) -> Result<String> {
+    let keys: BTreeSet<&str> = runs.iter().flat_map(|run| run.values.keys()).map(String::as_str).collect();
+    let value = |run: &Run, key: &str| run.values.get(key).cloned().unwrap_or_else(|| "-".into());
+    let varied: Vec<&str> = keys
+        .into_iter()
+        .filter(|key| *key != SEED && runs.iter().any(|run| value(run, key) != value(&runs[0], key)))
+        .collect();
+    let mut rows: BTreeMap<Vec<String>, Vec<&Run>> = BTreeMap::new();
+    for run in runs {
+        rows.entry(varied.iter().map(|key| value(run, key)).collect()).or_default().push(run);
+    }
+    let head = ["parameters", "seeds", "accuracy", "least - most", "loss", "minutes a run", "commit"];
+    let head: Vec<_> = varied.iter().copied().chain(head).collect();
+    let mut text = format!("| {} |\n|{}\n", head.join(" | "), "---|".repeat(head.len()));
+    for (values, runs) in &rows {
+        let number = |run: &Run, path: &str| run.result.pointer(path).and_then(Value::as_f64);
+        let all = |path: &str| -> Result<Vec<f64>> {
+            runs.iter().map(|run| number(run, path).with_context(|| format!("result.json has no {path}"))).collect()
+        };
+        let mean = |numbers: &[f64]| numbers.iter().sum::<f64>() / numbers.len() as f64;
+        let (accuracy, loss, seconds) = (all("/metrics/accuracy")?, all("/metrics/loss")?, all("/seconds")?);
+        let least = accuracy.iter().copied().fold(f64::INFINITY, f64::min);
+        let most = accuracy.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let mut seeds: Vec<_> = runs.iter().map(|run| value(run, SEED)).collect();
+        seeds.sort();
+        let commits: BTreeSet<_> = runs.iter().filter_map(|run| run.info["commit"].as_str()).collect();
+        let cells = [
+            number(runs[0], "/parameters").map_or("-".into(), |n| grouped(n as u64)),
+            seeds.join(", "),
+            format!("{:.2} %", 100.0 * mean(&accuracy)),
+            format!("{:.2} - {:.2}", 100.0 * least, 100.0 * most),
+            format!("{:.4}", mean(&loss)),
+            format!("{:.1}", mean(&seconds) / 60.0),
+            commits.into_iter().collect::<Vec<_>>().join(", "),
+        ];
+        text += &format!("| {} |\n", values.iter().cloned().chain(cells).collect::<Vec<_>>().join(" | "));
+    }
+    let commands: BTreeSet<_> = runs.iter().filter_map(|run| run.info["command"].as_str()).collect();
+    text += "\n";
+    for command in commands {
+        text += &format!("    {command}\n");
+    }
+    Ok(text)
+}
+
+/// `1,234,567`.
+fn grouped(n: u64) -> String {
+    let digits = n.to_string();
+    let mut text = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i) % 3 == 0 {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kept(folder: &Path, kind: &str, seed: u64, accuracy: f64) {
+        fs::create_dir_all(folder).unwrap();
+        let config = format!("[model]\nkind = \"{kind}\"\n[data]\npath = \"at/{seed}\"\n[train]\nseed = {seed}\n");
+        fs::write(folder.join("config.toml"), config).unwrap();
+        fs::write(folder.join("run.json"), r#"{"command": "whitebox sweep x", "commit": "abc"}"#).unwrap();
+        let result =
+            format!(r#"{{"metrics": {{"accuracy": {accuracy}, "loss": 0.5}}, "seconds": 90, "parameters": 1234567}}"#);
+        fs::write(folder.join("result.json"), result).unwrap();
+    }
+
+    #[test]
+    fn seeds_share_a_row_and_what_differs_becomes_a_column() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, kind, seed, accuracy) in [("a", "crate", 0, 0.5), ("b", "crate", 1, 0.75), ("c", "vit", 0, 0.25)] {
+            kept(&folder.path().join(name), kind, seed, accuracy);
+        }
+        let table = table_of(&read(folder.path()).unwrap()).unwrap();
+        let lines: Vec<_> = table.lines().collect();
+        assert!(lines[0].starts_with("| model.kind | parameters | seeds |"), "{table}");
+        assert_eq!(lines[2], "| crate | 1,234,567 | 0, 1 | 62.50 % | 50.00 - 75.00 | 0.5000 | 1.5 | abc |");
+        assert!(lines[3].starts_with("| vit | 1,234,567 | 0 | 25.00 % |"), "{table}");
+        assert_eq!(lines[5], "    whitebox sweep x");
+    }
+
+    #[test]
+    fn finished_runs_are_taken_and_others_left() {
+        let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        assert!(take(from.path(), to.path()).unwrap_err().to_string().contains("no finished run"));
+        kept(&from.path().join("done"), "crate", 0, 0.5);
+        fs::create_dir(from.path().join("half")).unwrap();
+        assert_eq!(take(from.path(), to.path()).unwrap(), 1);
+        assert_eq!(folders(to.path()).unwrap().len(), 1);
+        assert!(to.path().join("done/config.toml").is_file());
+    }
+}
