@@ -17,7 +17,10 @@ fn build() -> Result<(), String> {
     let include = libtorch.join("include");
     cc::Build::new()
         .cpp(true)
-        .files(["shim", "function", "attention", "rows", "kernels", "tiles"].map(|name| format!("src/cpp/{name}.cpp")))
+        .files(
+            ["shim", "function", "attention", "rows", "rates", "kernels", "tiles"]
+                .map(|name| format!("src/cpp/{name}.cpp")),
+        )
         // The kernels' loops are worth it in every profile; the three flags let the compiler vectorise what has no other meaning for it.
         .opt_level(3)
         // Without -fopenmp libtorch's headers would have at::parallel_for run on one thread.

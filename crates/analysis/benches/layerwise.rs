@@ -35,7 +35,7 @@ fn layerwise(c: &mut Criterion) {
     let entries: Vec<f32> = (0..count).map(|index| entry(3, index)).collect();
     let uz = Tensor::from_slice(&entries).view([batch, tokens, heads * p]);
     let [mean, std] = measure(&uz);
-    println!("versus_official/measure_b16: mean {mean}, std {std}, threads {}", rayon::current_num_threads());
+    println!("versus_official/measure_b16: mean {mean}, std {std}, threads {}", tch::get_num_threads());
     // One call a sample: the median is then that of single calls, as on the other side.
     let mut group = c.benchmark_group("versus_official");
     group.sampling_mode(SamplingMode::Flat).measurement_time(Duration::from_secs(1)).sample_size(200);

@@ -22,6 +22,9 @@ pub enum Error {
     /// libtorch refused an operation.
     #[error("libtorch: {0}")]
     Torch(#[from] tch::TchError),
+    /// An operation of one's own refused its tensors.
+    #[error(transparent)]
+    Extras(#[from] torch_extras::Error),
     /// A file that cannot be read.
     #[error("cannot read {path}: {source}")]
     Read {

@@ -15,6 +15,7 @@ use crate::stats::{LayerStats, Running};
 use crate::{Error, Result};
 use std::collections::BTreeMap;
 use tch::{Device, Kind, Tensor};
+use torch_extras::rates::unit_coding_rates;
 use whitebox_model::probe::{Probe, Site};
 
 /// eps^2, the squared coding precision of the released analysis script.
@@ -34,16 +35,14 @@ pub fn coding_rate(uz: &Tensor, heads: usize) -> Result<Tensor> {
         return Ok(Tensor::f_zeros([0], (Kind::Double, uz.device()))?);
     }
     let gamma = p as f64 / (tokens as f64 * EPS_SQUARED);
-    let [batch, tokens, heads, p] = [batch, tokens, heads, p].map(|extent| extent.unsigned_abs() as usize);
-    let extents = Extents { batch, tokens, heads, p };
     let uz = uz.detach();
-    let rates = match (uz.device(), uz.kind()) {
-        // These fit float32 without rounding.
-        (Device::Cpu, Kind::Float | Kind::BFloat16 | Kind::Half) => rate::on_host::<f32>(&uz, extents, gamma)?,
-        (Device::Cpu, _) => rate::on_host::<f64>(&uz, extents, gamma)?,
-        _ => return rate::by_tensors(&uz, extents, gamma),
-    };
-    Ok(Tensor::f_from_slice(&rates)?)
+    match (uz.device(), uz.kind()) {
+        (Device::Cpu, Kind::Float | Kind::Double | Kind::BFloat16) => {
+            Ok(unit_coding_rates(&uz.f_contiguous()?, heads, gamma)?)
+        }
+        (Device::Cpu, _) => Ok(unit_coding_rates(&uz.f_to_kind(Kind::Double)?.f_contiguous()?, heads, gamma)?),
+        _ => rate::by_tensors(&uz, Extents { batch, tokens, heads, p }, gamma),
+    }
 }
 
 /// The fraction of entries that are not exactly zero, of every sample.

@@ -76,6 +76,12 @@ unsafe extern "C" {
         add: *const C_tensor,
         found: *mut *mut C_tensor,
     ) -> *mut c_char;
+    pub(crate) fn te_unit_coding_rates(
+        w: *const C_tensor,
+        heads: i64,
+        gamma: f64,
+        result: *mut *mut C_tensor,
+    ) -> *mut c_char;
     pub(crate) fn te_weight_gradient(g: *const C_tensor, h: *const C_tensor, result: *mut *mut C_tensor)
     -> *mut c_char;
     pub(crate) fn te_rng_get(device: i32, state: *mut *mut C_tensor) -> *mut c_char;

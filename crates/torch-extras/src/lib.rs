@@ -14,6 +14,7 @@ pub mod function;
 pub mod fused;
 pub mod heap;
 pub mod pth;
+pub mod rates;
 pub mod rng;
 pub mod rows;
 

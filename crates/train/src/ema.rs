@@ -26,7 +26,7 @@ const PREFIX: &str = "weight.";
 impl Ema {
     /// Averages that begin as the weights are now.
     pub fn new(weights: Vec<(String, Tensor)>, decay: f64) -> Result<Self> {
-        let averages = weights.iter().map(|(_, w)| Ok(w.f_detach()?.f_copy()?)).collect::<Result<_>>()?;
+        let averages = weights.iter().map(|(_, w)| Ok(w.f_detach()?.copy())).collect::<Result<_>>()?;
         Ok(Self { decay, weights, averages })
     }
 
@@ -46,7 +46,7 @@ impl Ema {
     pub fn exchange(&mut self) -> Result<()> {
         tch::no_grad(|| {
             for ((_, weight), average) in self.weights.iter_mut().zip(&mut self.averages) {
-                let kept = weight.f_copy()?;
+                let kept = weight.copy();
                 weight.f_copy_(average)?;
                 average.f_copy_(&kept)?;
             }

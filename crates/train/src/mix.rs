@@ -136,7 +136,7 @@ impl Mix {
             Mix::None => Ok((images.shallow_clone(), targets.shallow_clone())),
             Mix::Blend { share } => Ok((blend(images, share)?, blend(targets, share)?)),
             Mix::Cut { rows, columns, share } => {
-                let mixed = images.f_copy()?;
+                let mixed = images.copy();
                 let part = |x: &Tensor| -> Result<Tensor> {
                     Ok(x.f_narrow(2, rows.0, rows.1)?.f_narrow(3, columns.0, columns.1)?)
                 };

@@ -26,6 +26,9 @@ template <typename S> using Number = typename NumberOf<S>::type;
   /* g where out > 0, otherwise 0. */                                                                                                    \
   void mask_row(S *to, const S *g, const S *out, int64_t n);
 
+// The log-determinant of a positive definite n x n matrix, rows `row` apart, from its lower triangle, which is overwritten. `columns` has room for 4 n.
+double log_det(double *m, int64_t n, int64_t row, double *columns);
+
 WHITEBOX_KERNELS(float, float)
 WHITEBOX_KERNELS(double, double)
 WHITEBOX_KERNELS(Half, float)
