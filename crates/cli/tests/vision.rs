@@ -22,7 +22,8 @@ fn trained() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {
         let folder = folder("vision");
-        train(&folder, "digits", "run", &["train.max_steps=60", "train.optimizer.lr=1e-2"]);
+        let size = ["model.d=32", "model.depth=2", "model.heads=4", "report.layer_images=0"];
+        train(&folder, "digits", "run", &[&size[..], &["train.max_steps=150", "train.optimizer.lr=5e-3"]].concat());
         folder
     })
 }
@@ -74,13 +75,13 @@ fn a_sweep_trains_each_combination_once_and_goes_on_where_it_was_stopped() {
 #[test]
 fn features_are_written_and_classes_read_off_them() {
     let folder = trained();
-    assert!(said(folder, &["features", "run", "--out", "f.safetensors"]).contains("359 features of 16 numbers"));
+    assert!(said(folder, &["features", "run", "--out", "f.safetensors"]).contains("355 features of 32 numbers"));
     said(folder, &["features", "run", "--part", "train", "--out", "f.npy"]);
     let tensors = tch::Tensor::read_safetensors(folder.join("f.safetensors")).unwrap();
     let sizes: Vec<_> = tensors.iter().map(|(name, t)| (name.as_str(), t.size())).collect();
-    assert!(sizes.contains(&("features", vec![359, 16])) && sizes.contains(&("labels", vec![359])), "{sizes:?}");
-    assert_eq!(tch::Tensor::read_npy(folder.join("f.npy")).unwrap().size(), [1438, 16]);
-    assert_eq!(tch::Tensor::read_npy(folder.join("f.labels.npy")).unwrap().size(), [1438]);
+    assert!(sizes.contains(&("features", vec![355, 32])) && sizes.contains(&("labels", vec![355])), "{sizes:?}");
+    assert_eq!(tch::Tensor::read_npy(folder.join("f.npy")).unwrap().size(), [1442, 32]);
+    assert_eq!(tch::Tensor::read_npy(folder.join("f.labels.npy")).unwrap().size(), [1442]);
 
     let knn = json(folder, &["knn", "run", "--k", "1,5", "--json"]);
     let accuracy = knn["knn"][1]["accuracy"].as_f64().unwrap();
@@ -90,8 +91,8 @@ fn features_are_written_and_classes_read_off_them() {
     assert!(said(folder, &["probe", "run", "--decay", "1e-3"]).contains("on training images"));
 
     refused(folder, &["features", "run", "--out", "f.txt"], &["f.txt", ".safetensors or .npy"]);
-    refused(folder, &["knn", "run", "--k", "5000"], &["--k", "1438"]);
-    refused(folder, &["probe", "run", "--decay", "-1"], &["--decay"]);
+    refused(folder, &["knn", "run", "--k", "5000"], &["--k", "1442"]);
+    refused(folder, &["probe", "run", "--decay=-1"], &["--decay"]);
     refused(folder, &["features", "run", "--out", "nowhere/f.npy"], &["nowhere/f.npy", "cannot be written"]);
 }
 
@@ -99,9 +100,10 @@ fn features_are_written_and_classes_read_off_them() {
 #[test]
 fn fine_tuning_takes_weights_and_fits_head_and_positions() {
     let folder = trained();
-    images_by_class(&folder.join("images"), 6);
+    images_by_class(&folder.join("images"), 12);
     let begin = "init.checkpoint=run";
     let values = ["data.path=images", "train.max_steps=2", "data.batch_size=4", "report.layer_images=0", begin];
+    let size = ["model.d=32", "model.depth=2", "model.heads=4"];
     let shape = [
         "model.image=[16, 16]",
         "model.patch=[2, 2]",
@@ -111,7 +113,7 @@ fn fine_tuning_takes_weights_and_fits_head_and_positions() {
         "data.std=[0.5]",
     ];
     let steps = ["data.train=[{op=\"resize\", size=[16, 16]}]", "data.eval=[{op=\"resize\", size=[16, 16]}]"];
-    let all: Vec<_> = values.iter().chain(&shape).chain(&steps).copied().collect();
+    let all: Vec<_> = values.iter().chain(&size).chain(&shape).chain(&steps).copied().collect();
     let said = train(folder, "image-folder", "tuned", &all);
     assert!(said.contains("with a new head, positions interpolated from [4, 4] to [8, 8] patches"), "{said}");
 
@@ -119,10 +121,10 @@ fn fine_tuning_takes_weights_and_fits_head_and_positions() {
         folder,
         "digits",
         "again",
-        &[begin, "train.max_steps=1", "train.optimizer.lr=0", "report.layer_images=0"],
+        &[&size[..], &[begin, "train.max_steps=1", "train.optimizer.lr=0", "report.layer_images=0"]].concat(),
     );
     assert!(said.contains("beginning with the weights of") && !said.contains("new head"), "{said}");
-    let accuracy = |run: &str| records(&folder.join(run), "eval").last().unwrap()["accuracy"].as_f64();
+    let accuracy = |run: &str| records(&folder.join(run), "eval").last().unwrap()["metrics"]["accuracy"].as_f64();
     assert_eq!(accuracy("again"), accuracy("run"), "nothing was learned, so nothing may have changed");
 
     let line = |value: &str| [vec!["train".to_owned(), "digits".into()], sets(&TINY), sets(&[value])].concat();
@@ -146,7 +148,7 @@ fn averages_mixes_and_weights_are_trained_with() {
         "report.layer_images=0",
     ];
     train(&folder, "digits", "run", &values);
-    assert!(records(&folder.join("run"), "eval").last().unwrap()["loss"].as_f64().unwrap().is_finite());
+    assert!(records(&folder.join("run"), "eval").last().unwrap()["metrics"]["loss"].as_f64().unwrap().is_finite());
     let line = |value: &str| [vec!["train".to_owned(), "digits".into()], sets(&TINY), sets(&[value])].concat();
     refused(&folder, &line("task.mix={mixup=-1}"), &["task.mix.mixup"]);
     refused(&folder, &line("task.class_weights=[1.0, -2.0]"), &["task.class_weights", "-2"]);
