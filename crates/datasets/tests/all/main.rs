@@ -2,6 +2,7 @@
 //! transforms against PIL's values, the loader over worker counts, and bad input of every kind.
 #![allow(missing_docs)]
 
+mod augment;
 mod bad_images;
 mod cifar;
 mod data;
