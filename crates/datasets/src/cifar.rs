@@ -1,8 +1,9 @@
 //! CIFAR-10 and CIFAR-100: 32 x 32 colour images in the official binary files, or as a folder of images by class.
 //!
 //! A binary file is a row of records: one byte of label (CIFAR-100: coarse, then fine; the fine one is used), then
-//! 1,024 bytes each of red, green and blue, rows first.
+//! 1,024 bytes each of red, green and blue, rows first. CIFAR-100's names of the classes may lie beside it, one a line.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -40,6 +41,8 @@ struct Kind {
     /// Bytes before the pixels; the last of them is the label.
     header: usize,
     classes: &'static [&'static str],
+    /// The file of names beside the others, whose order goes before that of `classes`.
+    names: Option<&'static str>,
 }
 
 const CIFAR10: Kind = Kind {
@@ -49,6 +52,7 @@ const CIFAR10: Kind = Kind {
     test: &["test_batch.bin"],
     header: 1,
     classes: &CIFAR10_CLASSES,
+    names: None,
 };
 
 const CIFAR100: Kind = Kind {
@@ -58,6 +62,7 @@ const CIFAR100: Kind = Kind {
     test: &["test.bin"],
     header: 2,
     classes: &CIFAR100_CLASSES,
+    names: Some("fine_label_names.txt"),
 };
 
 /// Opens CIFAR-10 in `dir`: the official binary files, also one folder down in `cifar-10-batches-bin`, or else
@@ -70,10 +75,11 @@ pub fn cifar10(dir: &Path, split: Split) -> Result<Arc<dyn Dataset>> {
 }
 
 /// Opens CIFAR-100 with its fine labels: `train.bin` and `test.bin` in `dir` or in `cifar-100-binary` below it, or
-/// images by class as [`cifar10`].
+/// images by class as [`cifar10`]. Where `fine_label_names.txt` lies beside the binary files it names the classes,
+/// otherwise [`CIFAR100_CLASSES`] does.
 ///
 /// # Errors
-/// As [`cifar10`], with labels up to 99.
+/// As [`cifar10`], with labels up to 99; a file of names that are not 100 or not all different.
 pub fn cifar100(dir: &Path, split: Split) -> Result<Arc<dyn Dataset>> {
     open(&CIFAR100, dir, split)
 }
@@ -87,7 +93,7 @@ fn open(kind: &Kind, dir: &Path, split: Split) -> Result<Arc<dyn Dataset>> {
         let files: Vec<_> = names.iter().map(|name| folder.join(name)).collect();
         match files.iter().filter(|file| file.is_file()).count() {
             0 => {}
-            found if found == files.len() => return Ok(Arc::new(binary(kind, &files)?)),
+            found if found == files.len() => return Ok(Arc::new(binary(kind, &files, &class_names(kind, &folder)?)?)),
             found => {
                 return Err(missing(kind, dir, split, format!("{} ({found} of them are there)", names.join(", "))));
             }
@@ -109,9 +115,25 @@ fn missing(kind: &Kind, dir: &Path, split: Split, looked_for: String) -> Error {
     Error::Missing { set: format!("{name} ({split})"), dir: dir.to_owned(), looked_for, how }
 }
 
+/// The names of the classes, from the folder's own list where it has one.
+fn class_names(kind: &Kind, folder: &Path) -> Result<Vec<String>> {
+    let usual = || kind.classes.iter().map(|&class| class.to_owned()).collect();
+    let Some(path) = kind.names.map(|name| folder.join(name)).filter(|path| path.is_file()) else { return Ok(usual()) };
+    let text = Source::open(&path)?.rest()?;
+    let text = String::from_utf8_lossy(&text);
+    let names: Vec<_> = text.lines().map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect();
+    let different = names.iter().collect::<HashSet<_>>().len();
+    if names.len() != kind.classes.len() || different != names.len() {
+        let found = format!("it has {} names, {different} of them different", names.len());
+        let expected = format!("the {} classes are expected, one a line", kind.classes.len());
+        return Err(Error::Length { path, found, expected });
+    }
+    Ok(names)
+}
+
 /// Reads several binary files as one set.
-fn binary(kind: &Kind, files: &[PathBuf]) -> Result<InMemory> {
-    let mut sets = files.iter().map(|file| records(kind, file));
+fn binary(kind: &Kind, files: &[PathBuf], classes: &[String]) -> Result<InMemory> {
+    let mut sets = files.iter().map(|file| records(kind, file, classes));
     let first =
         sets.next().unwrap_or_else(|| Err(Error::Empty { origin: kind.name.into(), what: "no file".into() }))?;
     sets.try_fold(first, |mut all, set| {
@@ -120,7 +142,7 @@ fn binary(kind: &Kind, files: &[PathBuf]) -> Result<InMemory> {
     })
 }
 
-fn records(kind: &Kind, path: &Path) -> Result<InMemory> {
+fn records(kind: &Kind, path: &Path, classes: &[String]) -> Result<InMemory> {
     let bytes = Source::open(path)?.rest()?;
     let size = kind.header + 3 * PLANE;
     if bytes.is_empty() || bytes.len() % size != 0 {
@@ -137,5 +159,5 @@ fn records(kind: &Kind, path: &Path) -> Result<InMemory> {
         let (green, blue) = rest.split_at(PLANE);
         pixels.extend(red.iter().zip(green).zip(blue).flat_map(|((&r, &g), &b)| [r, g, b]));
     }
-    InMemory::new(path.display().to_string(), pixels, [SIDE, SIDE, 3], labels, kind.classes)
+    InMemory::new(path.display().to_string(), pixels, [SIDE, SIDE, 3], labels, classes)
 }

@@ -44,8 +44,9 @@ impl Work {
     fn batch(&self, number: usize, memory: &mut Memory) -> Result<Batch> {
         let size = self.loader.config().batch_size;
         let indices = self.order.chunks(size).nth(number).unwrap_or_default();
+        let first = number.saturating_mul(size);
         // A batch cut short by cancelling has no reader any more.
-        self.loader.assemble(self.epoch, indices, memory, || !self.cancelled.load(Ordering::Relaxed))
+        self.loader.assemble(self.epoch, first, indices, memory, || !self.cancelled.load(Ordering::Relaxed))
     }
 }
 

@@ -107,6 +107,28 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// A line of a set's list does not parse.
+    #[error("{path}, line {line}: {reason}; {expected}", path = .path.display())]
+    Line {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// What is wrong with it.
+        reason: String,
+        /// What a line is.
+        expected: &'static str,
+    },
+    /// A MATLAB file is damaged, of another kind, or holds other values.
+    #[error("{path}: {reason}; {expected}: fetch the file again", path = .path.display())]
+    Matlab {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+        /// What it should be.
+        expected: String,
+    },
     /// A set holds no sample, or an image no pixel.
     #[error("{origin}: {what}; at least one is needed")]
     Empty {

@@ -42,6 +42,11 @@ impl ImageFolder {
         Self::listed(root, Some(classes.iter().map(|class| class.as_ref().to_owned()).collect()))
     }
 
+    /// Files and labels that a set's own list names.
+    pub(crate) fn of_list(files: Vec<(PathBuf, usize)>, classes: &[&str]) -> Self {
+        Self { files, classes: classes.iter().map(|&class| class.to_owned()).collect() }
+    }
+
     fn listed(root: &Path, given: Option<Vec<String>>) -> Result<Self> {
         let fault =
             |reason: String, advice: &str| Error::Folder { dir: root.to_owned(), reason, advice: advice.into() };

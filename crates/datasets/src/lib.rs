@@ -5,6 +5,7 @@
 //! What comes at which step is a pure function of seed, epoch and index (see [`SampleRng`]).
 #![doc = include_str!("../README.md")]
 
+mod augment;
 pub mod cifar;
 mod dataset;
 mod decode;
@@ -12,17 +13,22 @@ pub mod digits;
 mod epoch;
 mod error;
 mod file;
+pub mod flowers;
 pub mod folder;
 pub mod idx;
 mod jpeg;
 mod loader;
+mod matlab;
+pub mod pets;
 mod pipeline;
 mod raster;
 mod resize;
 mod rng;
+mod step;
 mod subset;
 mod transform;
 
+pub use augment::AugmentList;
 pub use dataset::{Dataset, Image, InMemory, Split};
 pub use decode::decode;
 pub use epoch::Epoch;
@@ -32,4 +38,4 @@ pub use loader::{Batch, Loader, LoaderConfig, OnCorrupt};
 pub use pipeline::Pipeline;
 pub use rng::{SampleRng, permutation};
 pub use subset::Subset;
-pub use transform::{Filter, Size, Transform};
+pub use transform::{Erased, Filter, Size, Transform};

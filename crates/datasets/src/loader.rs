@@ -39,6 +39,10 @@ pub struct LoaderConfig {
     pub seed: u64,
     /// Whether each epoch has its own random order; otherwise the order is that of the data set.
     pub shuffle: bool,
+    /// How often a sample comes in an epoch, each time with other random numbers (repeated augmentation, Hoffer et al.
+    /// 2020; DeiT's is 3). The epoch stays as long as it is: the first `len / repeats` samples of its order come, rounded
+    /// up, one's repetitions side by side, and the last one's only until the epoch is full.
+    pub repeats: usize,
     /// Whether a last batch that is not full is left out.
     pub drop_last: bool,
     /// What to do with corrupt images.
@@ -53,6 +57,7 @@ impl Default for LoaderConfig {
             prefetch: 2,
             seed: 0,
             shuffle: true,
+            repeats: 1,
             drop_last: false,
             on_corrupt: OnCorrupt::Fail,
         }
@@ -91,9 +96,9 @@ impl Loader {
     /// Puts the parts together and checks them; nothing is decoded.
     ///
     /// # Errors
-    /// [`Error::Empty`] for a set without samples; [`Error::Config`] for a batch size, worker count or prefetch out of
-    /// range, for `drop_last` with a batch larger than the set, and for transforms that do not give all images one
-    /// size.
+    /// [`Error::Empty`] for a set without samples; [`Error::Config`] for a batch size, worker count, prefetch or number
+    /// of repeats out of range, for repeats without `shuffle`, for `drop_last` with a batch larger than the set, and for
+    /// transforms that do not give all images one size.
     pub fn new(dataset: Arc<dyn Dataset>, pipeline: Arc<Pipeline>, config: LoaderConfig) -> Result<Self> {
         let len = dataset.len();
         if len == 0 {
@@ -103,11 +108,17 @@ impl Loader {
             ("batch_size", config.batch_size, 1, usize::MAX),
             ("workers", config.workers, 0, 1024),
             ("prefetch", config.prefetch, 1, 1024),
+            ("repeats", config.repeats, 1, 1024),
         ];
         for (name, value, least, most) in bounds {
             if !(least..=most).contains(&value) {
                 return Err(Error::config(name, value, format!("a number from {least} to {most} is expected")));
             }
+        }
+        if config.repeats > 1 && !config.shuffle {
+            let expected = "samples in the set's order are expected to come once each, since an epoch of repeats leaves \
+                            some out: set shuffle = true or repeats = 1";
+            return Err(Error::config("repeats", config.repeats, expected));
         }
         if config.drop_last && config.batch_size > len {
             let expected = format!(
@@ -155,16 +166,19 @@ impl Loader {
         Epoch::new(self.clone(), epoch, start_batch)
     }
 
-    /// The samples of an epoch in their order.
+    /// The samples of an epoch in their order, repetitions side by side.
     pub(crate) fn order(&self, epoch: u64) -> Vec<usize> {
+        let LoaderConfig { seed, shuffle, repeats, .. } = self.config;
         let len = self.dataset.len();
-        if self.config.shuffle { permutation(self.config.seed, epoch, len) } else { (0..len).collect() }
+        let order = if shuffle { permutation(seed, epoch, len) } else { (0..len).collect() };
+        order.into_iter().flat_map(|index| std::iter::repeat_n(index, repeats)).take(len).collect()
     }
 
-    /// Loads the samples that `indices` yields into one batch.
+    /// Loads the samples `indices`, which stand in the epoch's order from place `first` on, into one batch.
     pub(crate) fn assemble(
         &self,
         epoch: u64,
+        first: usize,
         indices: &[usize],
         memory: &mut Memory,
         mut go_on: impl FnMut() -> bool,
@@ -173,9 +187,11 @@ impl Loader {
         let size = channels * height * width;
         let mut images = vec![0.0; indices.len() * size];
         let (mut labels, mut loaded, mut skipped) = (Vec::new(), Vec::new(), Vec::new());
-        for &index in indices.iter().take_while(|_| go_on()) {
+        for (&index, place) in indices.iter().zip(first..).take_while(|_| go_on()) {
             let slot = &mut images[loaded.len() * size..][..size];
-            match self.sample(epoch, index, memory, slot) {
+            // The number of repeats is checked to fit.
+            let repetition = (place % self.config.repeats) as u16;
+            match self.sample(epoch, index, repetition, memory, slot) {
                 Ok(label) => {
                     labels.push(label);
                     loaded.push(index);
@@ -192,11 +208,11 @@ impl Loader {
 
     /// Loads one sample into `slot` and returns its label. Decoders meet whatever bytes lie on a disk: should one
     /// panic, the sample is named and the thread lives on.
-    fn sample(&self, epoch: u64, index: usize, memory: &mut Memory, slot: &mut [f32]) -> Result<i64> {
+    fn sample(&self, epoch: u64, index: usize, repetition: u16, memory: &mut Memory, slot: &mut [f32]) -> Result<i64> {
         let origin = || self.dataset.source(index);
         let load = || {
             let Memory { file, decoder, studio } = memory;
-            let rng = || SampleRng::new(self.config.seed, epoch, index as u64);
+            let rng = || SampleRng::repeated(self.config.seed, epoch, index as u64, repetition);
             let encoded = self.dataset.encoded(index, file)?;
             if !encoded || !self.pipeline.apply_encoded(file, &mut rng(), slot, decoder, studio)? {
                 let image = if encoded { decode_any(file, &origin())? } else { self.dataset.image(index)? };

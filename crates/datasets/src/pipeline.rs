@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::jpeg::Decoder;
 use crate::raster::{Part, Raster, Studio};
-use crate::transform::Step;
+use crate::step::Step;
+use crate::transform::Erased;
 use crate::{Error, Image, Result, SampleRng, Transform};
 
 /// Transforms, channels and normalisation. It is checked when it is made, also when it is read from a recipe.
@@ -66,6 +67,12 @@ impl Pipeline {
             return Err(Error::config("std", value, "a positive number is expected"));
         }
         transforms.iter().try_for_each(Transform::validate)?;
+        let erasing = transforms.iter().position(|transform| matches!(transform, Transform::RandomErasing { .. }));
+        if let Some(at) = erasing.filter(|at| at + 1 < transforms.len()) {
+            let found = format!("step {} of {}", at + 1, transforms.len());
+            let expected = "it replaces normalised values and is expected to be the last step: move it to the end";
+            return Err(Error::config("random_erasing", found, expected));
+        }
         let tables = Tables::new(&mean, &std);
         Ok(Self { transforms, channels, mean, std, tables })
     }
@@ -162,10 +169,9 @@ impl Pipeline {
     fn plan(&self, mut size: [usize; 2], rng: &mut SampleRng) -> Result<Vec<Step>> {
         let mut steps = Vec::with_capacity(self.transforms.len());
         for transform in &self.transforms {
-            if let Some(step) = transform.step(size, rng)? {
-                size = step.size_after(size);
-                steps.push(step);
-            }
+            let before = steps.len();
+            transform.draw(size, rng, &mut steps)?;
+            size = steps[before..].iter().fold(size, |size, step| step.size_after(size));
         }
         Ok(steps)
     }
@@ -174,6 +180,11 @@ impl Pipeline {
         if self.channels == 1 {
             raster.grey();
         }
+        // Values are erased where they are normalised.
+        let (steps, hole) = match steps {
+            [steps @ .., Step::Erase { part, value }] => (steps, Some((part, value))),
+            _ => (steps, None),
+        };
         // A flip at the end costs nothing: the rows are read from their ends.
         let (steps, flipped) = match steps {
             [steps @ .., Step::Flip] => (steps, true),
@@ -184,6 +195,12 @@ impl Pipeline {
                 Step::Cut { top, left, size } => raster = studio.cut(raster, top, left, size),
                 Step::Resize { part, size, filter } => raster = studio.resize(raster, &part, size, filter),
                 Step::Flip => raster.flip(),
+                Step::Adjust(adjust) => raster = studio.adjust(raster, adjust),
+                Step::Warp(warp) => raster = warp.apply(raster, studio),
+                Step::Blur(blur) => blur.apply(&mut raster),
+                Step::Fill { part, colour } => raster.fill(&part, colour),
+                // It comes last alone.
+                Step::Erase { .. } => {}
             }
         }
         let size = raster.width * raster.height;
@@ -198,6 +215,17 @@ impl Pipeline {
                 rows.for_each(|(to, from)| table.look_up(to, from.iter().rev()));
             } else {
                 rows.for_each(|(to, from)| table.look_up(to, from.iter()));
+            }
+        }
+        if let Some((part, value)) = hole {
+            for (plane, table) in out.chunks_exact_mut(size).zip(&self.tables.0) {
+                let value = match value {
+                    Erased::Mean => 0.0,
+                    Erased::Black => table.0[0],
+                };
+                for row in plane.chunks_exact_mut(raster.width).skip(part.top).take(part.height) {
+                    row[part.left..][..part.width].fill(value);
+                }
             }
         }
         studio.recycle(raster.pixels);

@@ -2,6 +2,7 @@
 //! them; and the work under the transforms, with memory that is used again.
 
 use crate::Image;
+use crate::augment::Adjust;
 use crate::resize::Resizer;
 use crate::transform::Filter;
 
@@ -19,6 +20,13 @@ impl Part {
     pub(crate) fn whole([height, width]: [usize; 2]) -> Self {
         Self { top: 0, left: 0, height, width }
     }
+}
+
+/// Grey by the weights of ITU-R 601, 0.299, 0.587 and 0.114, in 16-bit fixed point as PIL has it.
+#[inline(always)]
+pub(crate) fn luma(red: u8, green: u8, blue: u8) -> u8 {
+    let sum = 19_595 * u32::from(red) + 38_470 * u32::from(green) + 7_471 * u32::from(blue);
+    ((sum + 0x8000) >> 16) as u8
 }
 
 /// `planes` planes (1: grey, 3: red, green, blue), each `height` rows of `width` bytes.
@@ -46,7 +54,29 @@ impl Raster {
         Image { width, height, channels: planes, pixels: out }
     }
 
-    /// RGB to grey by the weights of ITU-R 601, 0.299, 0.587 and 0.114, in 16-bit fixed point as PIL does.
+    /// Red, green, blue; `None` of a grey image.
+    pub(crate) fn colours(&self) -> Option<[&[u8]; 3]> {
+        if self.planes != 3 {
+            return None;
+        }
+        let size = self.width * self.height;
+        let (red, rest) = self.pixels.split_at(size);
+        let (green, blue) = rest.split_at(size);
+        Some([red, green, blue])
+    }
+
+    /// Red, green, blue, to be changed; `None` of a grey image.
+    pub(crate) fn colours_mut(&mut self) -> Option<[&mut [u8]; 3]> {
+        if self.planes != 3 {
+            return None;
+        }
+        let size = self.width * self.height;
+        let (red, rest) = self.pixels.split_at_mut(size);
+        let (green, blue) = rest.split_at_mut(size);
+        Some([red, green, blue])
+    }
+
+    /// RGB to grey ([`luma`]).
     pub(crate) fn grey(&mut self) {
         if self.planes == 1 {
             return;
@@ -55,11 +85,21 @@ impl Raster {
         let (red, rest) = self.pixels.split_at_mut(size);
         let (green, blue) = rest.split_at(size);
         for (value, (&g, &b)) in red.iter_mut().zip(green.iter().zip(blue)) {
-            let sum = 19_595 * u32::from(*value) + 38_470 * u32::from(g) + 7_471 * u32::from(b);
-            *value = ((sum + 0x8000) >> 16) as u8;
+            *value = luma(*value, g, b);
         }
         self.pixels.truncate(size);
         self.planes = 1;
+    }
+
+    /// Fills a part with a colour, of a grey image with its grey.
+    pub(crate) fn fill(&mut self, part: &Part, colour: [u8; 3]) {
+        let [red, green, blue] = colour;
+        let values = if self.planes == 1 { [luma(red, green, blue); 3] } else { colour };
+        for (plane, value) in self.pixels.chunks_exact_mut(self.width * self.height).zip(values) {
+            for row in plane.chunks_exact_mut(self.width).skip(part.top).take(part.height) {
+                row[part.left..][..part.width].fill(value);
+            }
+        }
     }
 
     /// Mirrors left and right in place.
@@ -102,6 +142,14 @@ impl Studio {
             [*r, *g, *b] = *pixel;
         }
         Raster { width, height, planes: channels, pixels: out }
+    }
+
+    /// The image with other colours.
+    pub(crate) fn adjust(&mut self, mut raster: Raster, adjust: Adjust) -> Raster {
+        let mut spare = self.memory();
+        adjust.apply(&mut raster, &mut spare);
+        self.recycle(spare);
+        raster
     }
 
     /// The part `part` to `[height, width]`; nothing outside the part counts.

@@ -7,11 +7,12 @@
 //! | 0..8 | seed, little endian | seed |
 //! | 8..16 | epoch | epoch |
 //! | 16..24 | index of the sample in its data set | 0 |
-//! | 24..32 | `sample\0\0` | `shuffle\0` |
+//! | 24..30 | `sample` | `shuffl` |
+//! | 30..32 | repetition, 0 where a sample comes once | `e\0` |
 //!
-//! Different (seed, epoch, index) thus have different keys, and nothing depends on the number of workers, on the batch
-//! size or on where an epoch was resumed. The draws below are written out here rather than taken from a library of
-//! distributions because such libraries change their streams between versions, and a resumed run must not.
+//! Different (seed, epoch, index, repetition) thus have different keys, and nothing depends on the number of workers, on
+//! the batch size or on where an epoch was resumed. The draws below are written out here rather than taken from a
+//! library of distributions because such libraries change their streams between versions, and a resumed run must not.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
@@ -23,7 +24,14 @@ pub struct SampleRng(ChaCha8Rng);
 impl SampleRng {
     /// The stream of sample `index` in `epoch`.
     pub fn new(seed: u64, epoch: u64, index: u64) -> Self {
-        Self::keyed(seed, epoch, index, *b"sample\0\0")
+        Self::repeated(seed, epoch, index, 0)
+    }
+
+    /// The stream of sample `index` when it comes in `epoch` after having come `repetition` times.
+    pub fn repeated(seed: u64, epoch: u64, index: u64, repetition: u16) -> Self {
+        let mut purpose = *b"sample\0\0";
+        purpose[6..].copy_from_slice(&repetition.to_le_bytes());
+        Self::keyed(seed, epoch, index, purpose)
     }
 
     fn keyed(seed: u64, epoch: u64, index: u64, purpose: [u8; 8]) -> Self {
@@ -73,12 +81,16 @@ mod tests {
         key[24..30].copy_from_slice(b"sample");
         let expected = ChaCha8Rng::from_seed(key).next_u64();
         assert_eq!(SampleRng::new(7, 3, 5).0.next_u64(), expected);
+        (key[30], key[31]) = (2, 1);
+        let expected = ChaCha8Rng::from_seed(key).next_u64();
+        assert_eq!(SampleRng::repeated(7, 3, 5, 258).0.next_u64(), expected);
     }
 
     #[test]
-    fn seed_epoch_and_index_each_change_the_stream() {
+    fn seed_epoch_index_and_repetition_each_change_the_stream() {
         let draw = |seed, epoch, index| SampleRng::new(seed, epoch, index).0.next_u64();
-        let all = [draw(1, 2, 3), draw(2, 1, 3), draw(1, 3, 2), draw(3, 2, 1), draw(1, 2, 4)];
+        let again = SampleRng::repeated(1, 2, 3, 1).0.next_u64();
+        let all = [draw(1, 2, 3), draw(2, 1, 3), draw(1, 3, 2), draw(3, 2, 1), draw(1, 2, 4), again];
         for (i, a) in all.iter().enumerate() {
             assert!(!all[..i].contains(a));
         }

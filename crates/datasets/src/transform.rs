@@ -6,13 +6,20 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::augment::{self, Adjust, AugmentList, Blur};
 use crate::raster::Part;
+use crate::step::{Step, centred, random_hole, random_part, shorter_side_to};
 use crate::{Error, Result, SampleRng};
 
 /// The longest side that can be asked for, and the most pixels that a step may make (8192 x 8192), so that neither a
 /// slip in a recipe nor an image of one by sixty thousand pixels takes all memory.
 const LONGEST: usize = 1 << 13;
 const MOST_PIXELS: usize = 1 << 26;
+/// The most operations on one image, and the most bins of their magnitude.
+const MOST_OPERATIONS: usize = 64;
+const MOST_BINS: usize = 1000;
+/// The longest side of a blur's kernel.
+const MOST_KERNEL: usize = 255;
 
 /// How pixels are weighted when a size changes; shrinking widens the filter (antialiasing), as PIL does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,6 +61,17 @@ impl From<[usize; 2]> for Size {
     fn from(size: [usize; 2]) -> Self {
         Size::Exact(size)
     }
+}
+
+/// What stands where random erasing has erased.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Erased {
+    /// The pipeline's mean, exactly 0 once normalised: torchvision's default.
+    #[default]
+    Mean,
+    /// Black.
+    Black,
 }
 
 /// One step. In a recipe: `{ op = "random_crop", size = 28, padding = 2 }`.
@@ -104,6 +122,85 @@ pub enum Transform {
         #[serde(default = "half")]
         probability: f64,
     },
+    /// `n` operations one after the other, each any of a list (also the same one again), each of magnitude `m`. Whatever
+    /// moves pixels takes the nearest one, shears keep the upper left corner.
+    RandAugment {
+        /// How many operations.
+        #[serde(default = "usual_operations")]
+        n: usize,
+        /// The bin of their magnitude, from 0 (least) to `bins - 1`.
+        #[serde(default = "usual_magnitude")]
+        m: usize,
+        /// How many bins a range is divided into, both ends counted.
+        #[serde(default = "usual_bins")]
+        bins: usize,
+        /// The operations.
+        #[serde(default)]
+        list: AugmentList,
+        /// The value of what comes from outside of the image, in each channel.
+        #[serde(default)]
+        fill: u8,
+    },
+    /// One operation of torchvision's list whose magnitude is any bin of a wide range: TrivialAugment Wide.
+    TrivialAugment {
+        /// How many bins a range is divided into.
+        #[serde(default = "usual_bins")]
+        bins: usize,
+        /// The value of what comes from outside of the image, in each channel.
+        #[serde(default)]
+        fill: u8,
+    },
+    /// Brightness, contrast and saturation by factors uniform in `[max(0, 1 - x), 1 + x]` and the hue turned by a part of
+    /// the circle uniform in `[-x, x]`, in random order. What is 0 stays as it is.
+    ColorJitter {
+        /// How far from 1.
+        #[serde(default)]
+        brightness: f64,
+        /// How far from 1.
+        #[serde(default)]
+        contrast: f64,
+        /// How far from 1.
+        #[serde(default)]
+        saturation: f64,
+        /// How far from 0, at most half of the circle.
+        #[serde(default)]
+        hue: f64,
+    },
+    /// Takes the colour away; the channels stay.
+    Grayscale {
+        /// How often.
+        #[serde(default = "tenth")]
+        probability: f64,
+    },
+    /// Blurs by a Gaussian whose deviation is uniform within `sigma`.
+    GaussianBlur {
+        /// The side of the kernel in pixels, odd.
+        kernel: usize,
+        /// Least and largest standard deviation in pixels.
+        #[serde(default = "usual_sigma")]
+        sigma: [f64; 2],
+        /// How often.
+        #[serde(default = "half")]
+        probability: f64,
+    },
+    /// Erases a rectangle of random area and shape. Ten tries draw the area (uniform within `scale` times the image's),
+    /// the shape (height / width, log-uniform within `ratio`) and, once it is smaller than the image on both sides, the
+    /// corner; then nothing is erased. Normalised values are what is replaced, as in torchvision, so that it can only
+    /// be a pipeline's last step.
+    RandomErasing {
+        /// How often.
+        #[serde(default = "half")]
+        probability: f64,
+        /// Least and largest part of the area.
+        #[serde(default = "erased_scale")]
+        scale: [f64; 2],
+        /// Least and largest height / width.
+        #[serde(default = "erased_ratio")]
+        ratio: [f64; 2],
+        /// What stands there then.
+        #[serde(default)]
+        value: Erased,
+    },
 }
 
 fn full_scale() -> [f64; 2] {
@@ -118,6 +215,34 @@ fn half() -> f64 {
     0.5
 }
 
+fn tenth() -> f64 {
+    0.1
+}
+
+fn usual_operations() -> usize {
+    2
+}
+
+fn usual_magnitude() -> usize {
+    9
+}
+
+fn usual_bins() -> usize {
+    31
+}
+
+fn usual_sigma() -> [f64; 2] {
+    [0.1, 2.0]
+}
+
+fn erased_scale() -> [f64; 2] {
+    [0.02, 0.33]
+}
+
+fn erased_ratio() -> [f64; 2] {
+    [0.3, 3.3]
+}
+
 impl Transform {
     /// [`Transform::RandomResizedCrop`] with area 0.08 to 1, shape 3/4 to 4/3, bilinear.
     pub fn random_resized_crop(size: impl Into<Size>) -> Self {
@@ -129,6 +254,16 @@ impl Transform {
         }
     }
 
+    /// [`Transform::RandAugment`] of torchvision's list in 31 bins, filled with black.
+    pub fn rand_augment(n: usize, m: usize) -> Self {
+        Transform::RandAugment { n, m, bins: usual_bins(), list: AugmentList::default(), fill: 0 }
+    }
+
+    /// [`Transform::RandomErasing`] of area 0.02 to 0.33, shape 0.3 to 3.3, with the mean.
+    pub fn random_erasing(probability: f64) -> Self {
+        Transform::RandomErasing { probability, scale: erased_scale(), ratio: erased_ratio(), value: Erased::default() }
+    }
+
     /// The name it has in a recipe.
     pub fn name(&self) -> &'static str {
         match self {
@@ -137,6 +272,12 @@ impl Transform {
             Transform::RandomResizedCrop { .. } => "random_resized_crop",
             Transform::RandomCrop { .. } => "random_crop",
             Transform::HorizontalFlip { .. } => "horizontal_flip",
+            Transform::RandAugment { .. } => "rand_augment",
+            Transform::TrivialAugment { .. } => "trivial_augment",
+            Transform::ColorJitter { .. } => "color_jitter",
+            Transform::Grayscale { .. } => "grayscale",
+            Transform::GaussianBlur { .. } => "gaussian_blur",
+            Transform::RandomErasing { .. } => "random_erasing",
         }
     }
 
@@ -155,6 +296,14 @@ impl Transform {
                 Err(Error::config(name(field), format!("[{low}, {high}]"), expected))
             }
         };
+        let whole = |field: &str, value: usize, [least, most]: [usize; 2]| {
+            let expected = format!("a whole number from {least} to {most} is expected");
+            if (least..=most).contains(&value) { Ok(()) } else { Err(Error::config(name(field), value, expected)) }
+        };
+        let real = |field: &str, value: f64, most: f64| {
+            let expected = format!("a number from 0 to {most} is expected");
+            if (0.0..=most).contains(&value) { Ok(()) } else { Err(Error::config(name(field), value, expected)) }
+        };
         match *self {
             Transform::Resize { size, .. } | Transform::CenterCrop { size } => {
                 size.height_width().into_iter().try_for_each(|value| side("size", value, 1))
@@ -168,10 +317,34 @@ impl Transform {
                 size.height_width().into_iter().try_for_each(|value| side("size", value, 1))?;
                 side("padding", padding, 0)
             }
-            Transform::HorizontalFlip { probability } => match probability {
-                0.0..=1.0 => Ok(()),
-                _ => Err(Error::config(name("probability"), probability, "a number from 0 to 1 is expected")),
-            },
+            Transform::HorizontalFlip { probability } | Transform::Grayscale { probability } => {
+                real("probability", probability, 1.0)
+            }
+            Transform::RandAugment { n, m, bins, .. } => {
+                whole("n", n, [1, MOST_OPERATIONS])?;
+                whole("bins", bins, [2, MOST_BINS])?;
+                whole("m", m, [0, bins - 1])
+            }
+            Transform::TrivialAugment { bins, .. } => whole("bins", bins, [2, MOST_BINS]),
+            Transform::ColorJitter { brightness, contrast, saturation, hue } => {
+                [("brightness", brightness), ("contrast", contrast), ("saturation", saturation)]
+                    .into_iter()
+                    .try_for_each(|(field, value)| real(field, value, 1000.0))?;
+                real("hue", hue, 0.5)
+            }
+            Transform::GaussianBlur { kernel, sigma, probability } => {
+                if kernel % 2 == 0 || kernel > MOST_KERNEL {
+                    let expected = format!("an odd number of pixels up to {MOST_KERNEL} is expected");
+                    return Err(Error::config(name("kernel"), kernel, expected));
+                }
+                range("sigma", sigma, 1000.0)?;
+                real("probability", probability, 1.0)
+            }
+            Transform::RandomErasing { probability, scale, ratio, .. } => {
+                real("probability", probability, 1.0)?;
+                range("scale", scale, 1.0)?;
+                range("ratio", ratio, 1000.0)
+            }
         }
     }
 
@@ -182,7 +355,7 @@ impl Transform {
             Transform::CenterCrop { size }
             | Transform::RandomResizedCrop { size, .. }
             | Transform::RandomCrop { size, .. } => Some(size.height_width()),
-            Transform::Resize { size: Size::Side(_), .. } | Transform::HorizontalFlip { .. } => None,
+            _ => None,
         }
     }
 
@@ -194,139 +367,69 @@ impl Transform {
         }
     }
 
-    /// What is to be done to an image of `[height, width]`: everything that is left to chance is drawn here, so that it
-    /// is known before an image is decoded. `None` for nothing.
-    pub(crate) fn step(&self, before: [usize; 2], rng: &mut SampleRng) -> Result<Option<Step>> {
-        let unfit =
-            |reason: String| Error::Unfit { transform: self.name(), width: before[1], height: before[0], reason };
-        let step = match *self {
+    /// Adds to `steps` what is to be done to an image of `[height, width]`: everything that is left to chance is drawn
+    /// here, so that it is known before an image is decoded.
+    pub(crate) fn draw(&self, before: [usize; 2], rng: &mut SampleRng, steps: &mut Vec<Step>) -> Result<()> {
+        match *self {
             Transform::Resize { filter, .. } => {
-                let [height, width] = self.size_after(before);
-                if height.checked_mul(width).is_none_or(|pixels| pixels > MOST_PIXELS) {
-                    let advice = "remove the image or resize to [height, width]";
-                    return Err(unfit(format!(
-                        "it would become {width} x {height}, more than {MOST_PIXELS} pixels; {advice}"
-                    )));
-                }
-                Step::Resize { part: Part::whole(before), size: [height, width], filter }
+                let size = self.resized(before)?;
+                steps.push(Step::Resize { part: Part::whole(before), size, filter });
             }
             Transform::CenterCrop { size } => {
                 let size = size.height_width();
-                Step::Cut { top: centred(before[0], size[0]), left: centred(before[1], size[1]), size }
+                steps.push(Step::Cut { top: centred(before[0], size[0]), left: centred(before[1], size[1]), size });
             }
             Transform::RandomResizedCrop { size, scale, ratio, filter } => {
-                let ([top, left], [height, width]) = random_part(before, scale, ratio, rng);
-                Step::Resize { part: Part { top, left, height, width }, size: size.height_width(), filter }
+                let part = random_part(before, scale, ratio, rng);
+                steps.push(Step::Resize { part, size: size.height_width(), filter });
             }
             Transform::RandomCrop { size, padding } => {
                 let size @ [height, width] = size.height_width();
                 let rooms =
                     (before[0] + 2 * padding).checked_sub(height).zip((before[1] + 2 * padding).checked_sub(width));
-                let Some((down, across)) = rooms else {
-                    return Err(unfit(format!(
-                        "with {padding} pixels of padding it is smaller than the crop of {width} x {height}; put a resize before it"
-                    )));
-                };
+                let (down, across) = rooms.ok_or_else(|| {
+                    let crop = format!("the crop of {width} x {height}; put a resize before it");
+                    self.unfit(before, format!("with {padding} pixels of padding it is smaller than {crop}"))
+                })?;
                 let top = rng.below(down + 1) as isize - padding as isize;
                 let left = rng.below(across + 1) as isize - padding as isize;
-                Step::Cut { top, left, size }
+                steps.push(Step::Cut { top, left, size });
             }
-            Transform::HorizontalFlip { probability } => {
-                return Ok(rng.chance(probability).then_some(Step::Flip));
+            Transform::HorizontalFlip { probability } => steps.extend(rng.chance(probability).then_some(Step::Flip)),
+            Transform::RandAugment { n, m, bins, list, fill } => {
+                augment::rand_augment(n, (m, bins), list, fill, before, rng, steps);
             }
-        };
-        Ok(Some(step))
-    }
-}
-
-/// A transform of which nothing is left to chance.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Step {
-    /// The piece of this size whose corner lies there, black outside of the image.
-    Cut { top: isize, left: isize, size: [usize; 2] },
-    /// This part of the image, brought to a size.
-    Resize { part: Part, size: [usize; 2], filter: Filter },
-    /// Left for right.
-    Flip,
-}
-
-impl Step {
-    /// `[height, width]` afterwards.
-    pub(crate) fn size_after(&self, before: [usize; 2]) -> [usize; 2] {
-        match *self {
-            Step::Cut { size, .. } | Step::Resize { size, .. } => size,
-            Step::Flip => before,
+            Transform::TrivialAugment { bins, fill } => augment::trivial_augment(bins, fill, before, rng, steps),
+            Transform::ColorJitter { brightness, contrast, saturation, hue } => {
+                augment::color_jitter([brightness, contrast, saturation, hue], rng, steps);
+            }
+            Transform::Grayscale { probability } => {
+                steps.extend(rng.chance(probability).then_some(Step::Adjust(Adjust::Grey)));
+            }
+            Transform::GaussianBlur { kernel, sigma: [low, high], probability } => {
+                let sigma = rng.chance(probability).then(|| rng.uniform(low, high));
+                steps.extend(sigma.map(|sigma| Step::Blur(Blur { kernel, sigma })));
+            }
+            Transform::RandomErasing { probability, scale, ratio, value } => {
+                let part = rng.chance(probability).then(|| random_hole(before, scale, ratio, rng)).flatten();
+                steps.extend(part.map(|part| Step::Erase { part, value }));
+            }
         }
+        Ok(())
     }
 
-    /// The part of an image of `[height, width]` that alone is needed, if this is the first step; and the step that is
-    /// to be done to that part.
-    pub(crate) fn split(self, before: [usize; 2]) -> (Part, Self) {
-        match self {
-            Step::Resize { part, size, filter } => {
-                (part, Step::Resize { part: Part::whole([part.height, part.width]), size, filter })
-            }
-            Step::Cut { top, left, size: [height, width] } => {
-                let inside = |at: isize, part: usize, whole: usize| {
-                    usize::try_from(at).ok().filter(|at| at.checked_add(part).is_some_and(|end| end <= whole))
-                };
-                match inside(top, height, before[0]).zip(inside(left, width, before[1])) {
-                    Some((top, left)) => {
-                        (Part { top, left, height, width }, Step::Cut { top: 0, left: 0, size: [height, width] })
-                    }
-                    None => (Part::whole(before), self),
-                }
-            }
-            Step::Flip => (Part::whole(before), self),
+    /// [`Transform::size_after`] where it is not too large.
+    fn resized(&self, before: [usize; 2]) -> Result<[usize; 2]> {
+        let [height, width] = self.size_after(before);
+        if height.checked_mul(width).is_none_or(|pixels| pixels > MOST_PIXELS) {
+            let advice = "remove the image or resize to [height, width]";
+            let found = format!("it would become {width} x {height}, more than {MOST_PIXELS} pixels; {advice}");
+            return Err(self.unfit(before, found));
         }
+        Ok([height, width])
     }
-}
 
-fn shorter_side_to(side: usize, [height, width]: [usize; 2]) -> [usize; 2] {
-    // In 128 bits, since the product of two sides may pass 64; an image without pixels is refused before.
-    let longer = |long: usize, short: usize| {
-        usize::try_from(side as u128 * long as u128 / short.max(1) as u128).unwrap_or(usize::MAX)
-    };
-    if width <= height { [longer(height, width), side] } else { [side, longer(width, height)] }
-}
-
-/// Where a centred piece of length `part` begins in `whole`: negative where padding comes first. Python's `round`,
-/// halves to even, as torchvision has it; its padding is `floor` before.
-fn centred(whole: usize, part: usize) -> isize {
-    if part > whole {
-        -(((part - whole) / 2) as isize)
-    } else {
-        ((whole - part) as f64 / 2.0).round_ties_even() as isize
+    fn unfit(&self, [height, width]: [usize; 2], reason: String) -> Error {
+        Error::Unfit { transform: self.name(), width, height, reason }
     }
-}
-
-/// The corner `[top, left]` and the size `[height, width]` of a random part.
-fn random_part(
-    [height, width]: [usize; 2],
-    scale: [f64; 2],
-    ratio: [f64; 2],
-    rng: &mut SampleRng,
-) -> ([usize; 2], [usize; 2]) {
-    let area = height as f64 * width as f64;
-    for _ in 0..10 {
-        let target = area * rng.uniform(scale[0], scale[1]);
-        let shape = rng.uniform(ratio[0].ln(), ratio[1].ln()).exp();
-        let w = (target * shape).sqrt().round_ties_even() as usize;
-        let h = (target / shape).sqrt().round_ties_even() as usize;
-        if (1..=width).contains(&w) && (1..=height).contains(&h) {
-            let top = rng.below(height - h + 1);
-            let left = rng.below(width - w + 1);
-            return ([top, left], [h, w]);
-        }
-    }
-    let shape = width as f64 / height as f64;
-    let (h, w) = if shape < ratio[0] {
-        ((width as f64 / ratio[0]).round_ties_even() as usize, width)
-    } else if shape > ratio[1] {
-        (height, (height as f64 * ratio[1]).round_ties_even() as usize)
-    } else {
-        (height, width)
-    };
-    let (h, w) = (h.clamp(1, height), w.clamp(1, width));
-    ([(height - h) / 2, (width - w) / 2], [h, w])
 }

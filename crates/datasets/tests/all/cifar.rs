@@ -44,6 +44,21 @@ fn cifar100_has_the_fine_label() {
 }
 
 #[test]
+fn a_list_of_names_beside_the_files_goes_first() {
+    let dir = TempDir::new().unwrap();
+    let folder = dir.path().join("cifar-100-binary");
+    put(folder.join("train.bin"), record(&[0, 3]));
+    let names: Vec<_> = (0..100).map(|i| format!("class {i}")).collect();
+    put(folder.join("fine_label_names.txt"), names.join("\r\n") + "\n\n");
+    let set = cifar::cifar100(dir.path(), Split::Train).unwrap();
+    assert_eq!((set.label(0), set.classes()), (3, &names[..]));
+    put(folder.join("fine_label_names.txt"), names[..99].join("\n"));
+    says(cifar::cifar100(dir.path(), Split::Train), &["fine_label_names.txt", "99 names", "100 classes"]);
+    put(folder.join("fine_label_names.txt"), ["apple\n"; 100].concat());
+    says(cifar::cifar100(dir.path(), Split::Train), &["100 names, 1 of them different"]);
+}
+
+#[test]
 fn damaged_files_are_errors() {
     let dir = TempDir::new().unwrap();
     let file = dir.path().join("test_batch.bin");

@@ -91,6 +91,46 @@ fn a_samples_random_numbers_do_not_depend_on_its_batch() {
 }
 
 #[test]
+fn repeats_are_side_by_side_with_other_numbers_in_an_epoch_as_long_as_before() {
+    let load = |repeats, workers, batch_size| {
+        let config = LoaderConfig { repeats, batch_size, ..config(workers) };
+        let loader = Loader::new(clothes(), random_steps(), config).unwrap();
+        assert_eq!(loader.batches_per_epoch(), 230_usize.div_ceil(batch_size));
+        batches(&loader, 2, 0)
+    };
+    let flat = |batches: &[Batch]| {
+        let indices: Vec<_> = batches.iter().flat_map(|batch| batch.indices.clone()).collect();
+        let images: Vec<_> = batches.iter().flat_map(|batch| batch.images.chunks(400).map(<[f32]>::to_vec)).collect();
+        (indices, images)
+    };
+    let (once, alone) = flat(&load(1, 2, 32));
+    let three = load(3, 0, 32);
+    let (indices, images) = flat(&three);
+    // 230 / 3 = 76.7 samples: 76 whole ones and two repetitions of the next.
+    assert_eq!(indices, (0..230).map(|place| once[place / 3]).collect::<Vec<_>>());
+    for (place, image) in images.iter().enumerate() {
+        // The first repetition is what comes without repeats.
+        assert_eq!(*image == alone[place / 3], place % 3 == 0, "place {place}");
+        assert!(place % 3 < 2 || *image != images[place - 1]);
+    }
+    assert!(load(3, 3, 32) == three);
+    // Batches that cut through a sample's repetitions.
+    assert!(flat(&load(3, 2, 7)) == (indices, images));
+}
+
+#[test]
+fn repeats_resume_within_a_sample() {
+    let config = LoaderConfig { repeats: 4, batch_size: 30, drop_last: true, ..config(2) };
+    let loader = Loader::new(clothes(), random_steps(), config).unwrap();
+    assert_eq!(loader.batches_per_epoch(), 7);
+    let whole = batches(&loader, 1, 0);
+    for start in [1, 3, 6] {
+        assert_eq!(batches(&loader, 1, start), whole[start..], "from {start}");
+    }
+    assert_ne!(whole[0], batches(&loader, 2, 0)[0]);
+}
+
+#[test]
 fn without_shuffling_the_order_is_the_sets_and_drop_last_drops() {
     let config = LoaderConfig { shuffle: false, drop_last: true, ..config(2) };
     let loader = Loader::new(clothes(), random_steps(), config).unwrap();
@@ -165,6 +205,8 @@ fn settings_are_checked() {
     says(make(LoaderConfig { batch_size: 0, ..config(1) }), &["batch_size = 0"]);
     says(make(LoaderConfig { prefetch: 0, ..config(1) }), &["prefetch = 0"]);
     says(make(LoaderConfig { workers: 5000, ..config(1) }), &["workers = 5000"]);
+    says(make(LoaderConfig { repeats: 0, ..config(1) }), &["repeats = 0", "from 1 to 1024"]);
+    says(make(LoaderConfig { repeats: 3, shuffle: false, ..config(1) }), &["repeats = 3", "set shuffle = true"]);
     says(make(LoaderConfig { batch_size: 231, drop_last: true, ..config(1) }), &["batch_size = 231", "230 samples"]);
     let large = Arc::new(plain(vec![Transform::CenterCrop { size: 8192.into() }], 1));
     says(

@@ -2,14 +2,17 @@
 //! transforms against PIL's values, the loader over worker counts, and bad input of every kind.
 #![allow(missing_docs)]
 
+mod augment;
 mod bad_images;
 mod cifar;
 mod data;
 mod digits;
+mod flowers;
 mod folder;
 mod idx;
 mod jpeg;
 mod loader;
+mod pets;
 mod pipeline;
 mod subset;
 mod support;

@@ -1,7 +1,7 @@
 //! Channels, normalisation, recipes.
 
 use serde_json::json;
-use whitebox_datasets::{Filter, Image, Pipeline, SampleRng, Transform};
+use whitebox_datasets::{AugmentList, Erased, Filter, Image, Pipeline, SampleRng, Transform};
 
 use crate::support::{pattern, plain, says};
 
@@ -62,6 +62,20 @@ fn settings_are_checked() {
     says(one(crop([0.5, 0.2], [1.0, 1.0])), &["random_resized_crop.scale = [0.5, 0.2]", "low <= high"]);
     says(one(crop([0.5, 1.5], [1.0, 1.0])), &["random_resized_crop.scale"]);
     says(one(crop([0.5, 1.0], [0.0, 1.0])), &["random_resized_crop.ratio"]);
+    says(one(Transform::rand_augment(0, 9)), &["rand_augment.n = 0", "from 1 to 64"]);
+    says(one(Transform::rand_augment(2, 31)), &["rand_augment.m = 31", "from 0 to 30"]);
+    says(one(Transform::TrivialAugment { bins: 1, fill: 0 }), &["trivial_augment.bins = 1", "from 2 to 1000"]);
+    let jitter = |brightness, hue| Transform::ColorJitter { brightness, contrast: 0.0, saturation: 0.0, hue };
+    says(one(jitter(-0.1, 0.0)), &["color_jitter.brightness = -0.1"]);
+    says(one(jitter(0.1, 0.6)), &["color_jitter.hue = 0.6", "from 0 to 0.5"]);
+    says(one(Transform::Grayscale { probability: 2.0 }), &["grayscale.probability = 2"]);
+    let blur = |kernel, sigma| Transform::GaussianBlur { kernel, sigma, probability: 1.0 };
+    says(one(blur(4, [1.0; 2])), &["gaussian_blur.kernel = 4", "odd"]);
+    says(one(blur(257, [1.0; 2])), &["gaussian_blur.kernel = 257", "up to 255"]);
+    says(one(blur(5, [0.0, 1.0])), &["gaussian_blur.sigma = [0, 1]"]);
+    says(one(Transform::random_erasing(-1.0)), &["random_erasing.probability = -1"]);
+    let early = vec![Transform::random_erasing(0.5), Transform::HorizontalFlip { probability: 0.5 }];
+    says(make(early, 1, &[0.0], &[1.0]), &["random_erasing = step 1 of 2", "move it to the end"]);
 }
 
 #[test]
@@ -101,6 +115,13 @@ fn recipes_read_and_write() {
             { "op": "random_crop", "size": 28, "padding": 2 },
             { "op": "center_crop", "size": 28 },
             { "op": "horizontal_flip" },
+            { "op": "rand_augment" },
+            { "op": "rand_augment", "n": 2, "m": 14, "bins": 31, "list": "sixteen", "fill": 128 },
+            { "op": "trivial_augment" },
+            { "op": "color_jitter", "brightness": 0.4, "hue": 0.1 },
+            { "op": "grayscale", "probability": 0.2 },
+            { "op": "gaussian_blur", "kernel": 5 },
+            { "op": "random_erasing" },
         ],
     });
     let pipeline: Pipeline = serde_json::from_value(text).unwrap();
@@ -113,6 +134,13 @@ fn recipes_read_and_write() {
             Transform::RandomCrop { size: 28.into(), padding: 2 },
             Transform::CenterCrop { size: 28.into() },
             Transform::HorizontalFlip { probability: 0.5 },
+            Transform::rand_augment(2, 9),
+            Transform::RandAugment { n: 2, m: 14, bins: 31, list: AugmentList::Sixteen, fill: 128 },
+            Transform::TrivialAugment { bins: 31, fill: 0 },
+            Transform::ColorJitter { brightness: 0.4, contrast: 0.0, saturation: 0.0, hue: 0.1 },
+            Transform::Grayscale { probability: 0.2 },
+            Transform::GaussianBlur { kernel: 5, sigma: [0.1, 2.0], probability: 0.5 },
+            Transform::RandomErasing { probability: 0.5, scale: [0.02, 0.33], ratio: [0.3, 3.3], value: Erased::Mean },
         ]
     );
     let again: Pipeline = serde_json::from_str(&serde_json::to_string(&pipeline).unwrap()).unwrap();
@@ -130,6 +158,9 @@ fn recipes_are_checked_while_they_are_read() {
     fails(json!({ "op": "resize", "sise": 32 }), "sise");
     fails(json!({ "op": "resize", "size": "big" }), "one number of pixels or [height, width]");
     fails(json!({ "op": "center_crop", "size": 0 }), "center_crop.size = 0");
+    fails(json!({ "op": "rand_augment", "fill": 256 }), "256");
+    fails(json!({ "op": "rand_augment", "list": "fifteen" }), "fifteen");
+    fails(json!({ "op": "random_erasing", "value": "white" }), "white");
     let unknown = json!({ "channels": 1, "mean": [0.5], "std": [0.25], "deviation": 1 });
     assert!(serde_json::from_value::<Pipeline>(unknown).unwrap_err().to_string().contains("deviation"));
 }
