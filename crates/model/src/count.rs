@@ -1,7 +1,8 @@
 //! What a model costs, from its config alone: parameters, arithmetic, memory. Nothing is allocated, so that a dry run of
 //! the largest model is instant.
 //!
-//! The unit of arithmetic is one multiply-add, and only those of matrix products (and of convolutions, which are some) are counted.
+//! The unit of arithmetic is one multiply-add, and only those of matrix products (and of convolutions, which are some) are counted. A config may describe
+//! more than 64 bits can count, which then is as much as they can.
 
 use crate::config::Pool;
 use crate::crate_vision::{Attend, MLP_RATIO, Sparsify};
@@ -46,30 +47,54 @@ impl Cost {
 impl ModelConfig {
     /// Counts the model that this describes. Valid for configs that pass [`ModelConfig::check`].
     pub fn cost(&self) -> Cost {
-        match self {
+        let count = match self {
             ModelConfig::Crate(c) => crate_cost(c),
             ModelConfig::CrateAlpha(c) => alpha_cost(c),
             ModelConfig::Tost(c) => tost_cost(c),
             ModelConfig::Vit(c) => vit_cost(c),
+        };
+        count.into()
+    }
+}
+
+/// Counted in 128 bits, which the largest sizes that pass a check don't fill.
+fn u(x: i64) -> u128 {
+    x.unsigned_abs().into()
+}
+
+/// A [`Cost`] while it is counted.
+struct Count {
+    parameters: u128,
+    forward_per_image: u128,
+    embedding_per_image: u128,
+    forward_once: u128,
+    activations_per_image: u128,
+}
+
+impl From<Count> for Cost {
+    fn from(count: Count) -> Cost {
+        let narrow = |x: u128| u64::try_from(x).unwrap_or(u64::MAX);
+        Cost {
+            parameters: narrow(count.parameters),
+            forward_per_image: narrow(count.forward_per_image),
+            embedding_per_image: narrow(count.embedding_per_image),
+            forward_once: narrow(count.forward_once),
+            activations_per_image: narrow(count.activations_per_image),
         }
     }
 }
 
-fn u(x: i64) -> u64 {
-    x.unsigned_abs()
-}
-
 /// One step of a layer.
 struct Step {
-    parameters: u64,
+    parameters: u128,
     /// Multiply-adds for n tokens.
-    work: u64,
+    work: u128,
     /// Multiply-adds for the class token alone, which others are read for.
-    first: u64,
+    first: u128,
 }
 
 /// Subspace attention of `n` tokens, its output map with a bias or without.
-fn mssa_cost(c: &MssaConfig, n: u64, bias: bool) -> Step {
+fn mssa_cost(c: &MssaConfig, n: u128, bias: bool) -> Step {
     let (d, heads, kp) = (u(c.d), u(c.heads), u(c.heads * c.head_dim));
     let (output_parameters, output_work) = match (c.has_output_map(), c.output_map) {
         (true, _) => (kp * d + if bias { d } else { 0 }, kp * d),
@@ -84,11 +109,11 @@ fn mssa_cost(c: &MssaConfig, n: u64, bias: bool) -> Step {
     }
 }
 
-fn mlp_parameters(d: u64, hidden: u64) -> u64 {
+fn mlp_parameters(d: u128, hidden: u128) -> u128 {
     2 * d * hidden + hidden + d
 }
 
-fn crate_cost(c: &CrateConfig) -> Cost {
+fn crate_cost(c: &CrateConfig) -> Count {
     use crate::block::ResidualBase;
     let grid = c.grid();
     let (d, kp, patch, n) = (u(c.d), u(c.heads * c.p()), u(grid.patch_dim()), u(grid.patches() + 1));
@@ -116,7 +141,7 @@ fn crate_cost(c: &CrateConfig) -> Cost {
     let layer_work = attention.work + n * second_work;
     let last_work = if c.pool == Pool::Token { attention.first + second_work } else { layer_work };
     let embedding = (n - 1) * patch * d;
-    Cost {
+    Count {
         parameters: 2 * patch
             + patch * d
             + d
@@ -134,7 +159,7 @@ fn crate_cost(c: &CrateConfig) -> Cost {
     }
 }
 
-fn alpha_cost(c: &CrateAlphaConfig) -> Cost {
+fn alpha_cost(c: &CrateAlphaConfig) -> Count {
     let (grid, steps) = (c.grid(), u(c.steps));
     let (d, kp, patch, n) = (u(c.d), u(c.heads * c.p()), u(grid.patch_dim()), u(grid.patches() + 1));
     let attention = mssa_cost(&c.mssa(), n, false);
@@ -146,7 +171,7 @@ fn alpha_cost(c: &CrateAlphaConfig) -> Cost {
     let last_work = if c.pool == Pool::Token { attention.first + second_work } else { layer_work };
     let embedding = (n - 1) * patch * d;
     let kept = 6 * d + 2 * kp + steps * u(c.overcomplete) * d + (steps - 1) * d;
-    Cost {
+    Count {
         parameters: patch * d + d + n * d + d + u(c.depth) * layer_parameters + 2 * d + d * u(c.classes) + u(c.classes),
         forward_per_image: embedding + u(c.depth - 1) * layer_work + last_work + d * u(c.classes),
         embedding_per_image: embedding,
@@ -156,7 +181,7 @@ fn alpha_cost(c: &CrateAlphaConfig) -> Cost {
 }
 
 /// What a stem is: parameters, multiply-adds, those of what reads the image, numbers kept.
-fn stem_cost(c: &TostConfig) -> [u64; 4] {
+fn stem_cost(c: &TostConfig) -> [u128; 4] {
     let grid = c.grid();
     let (d, patch, n) = (u(c.d), u(grid.patch_dim()), u(grid.patches()));
     if c.stem == StemKind::Patch {
@@ -176,7 +201,7 @@ fn stem_cost(c: &TostConfig) -> [u64; 4] {
     total
 }
 
-fn tost_cost(c: &TostConfig) -> Cost {
+fn tost_cost(c: &TostConfig) -> Count {
     let (d, hidden, heads, n) = (u(c.d), u(c.hidden()), u(c.heads), u(c.grid().patches()));
     let bias = if c.qkv_bias { d } else { 0 };
     let features = 2 * u(stem::FEATURES);
@@ -188,7 +213,7 @@ fn tost_cost(c: &TostConfig) -> Cost {
     // One query, all keys and values; the MLP of the class token alone.
     let class_work = (n + 1) * (2 * d * d + 2 * d) + 2 * d * d + 2 * d * hidden;
     let [stem_parameters, stem_work, first_work, stem_activations] = stem_cost(c);
-    Cost {
+    Count {
         parameters: stem_parameters
             + features * d
             + d
@@ -207,12 +232,12 @@ fn tost_cost(c: &TostConfig) -> Cost {
     }
 }
 
-fn vit_cost(c: &VitConfig) -> Cost {
+fn vit_cost(c: &VitConfig) -> Count {
     let grid = c.grid();
     let (d, hidden, patch, n) = (u(c.d), u(c.hidden()), u(grid.patch_dim()), u(grid.patches() + 1));
     let layer_parameters = 4 * d * d + 4 * d + 2 * d * hidden + hidden + d + 4 * d;
     let layer_work = n * (4 * d * d + 2 * d * hidden) + 2 * n * n * d;
-    Cost {
+    Count {
         parameters: patch * d + d + n * d + d + u(c.depth) * layer_parameters + 2 * d + d * u(c.classes) + u(c.classes),
         forward_per_image: (n - 1) * patch * d + u(c.depth) * layer_work + d * u(c.classes),
         embedding_per_image: (n - 1) * patch * d,

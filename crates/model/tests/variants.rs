@@ -140,6 +140,28 @@ fn counted_parameters_are_those_that_are_built() {
     }
 }
 
+/// A recipe may describe what no machine holds: that is counted and refused for its size, and nothing overflows.
+#[test]
+fn the_largest_models_are_counted() {
+    let side = 1 << 20;
+    for (kind, more) in [
+        ("crate", json!({"patch": [1, 1]})),
+        ("crate", json!({"patch": [1, 1], "attention": "mhsa", "sparsify": "mlp", "head_dim": 1 << 20})),
+        ("crate_alpha", json!({"patch": [1, 1], "overcomplete": 64, "steps": 64, "head_dim": 1 << 20})),
+        ("tost", json!({"patch": [2, 2], "class_layers": 64, "hidden": 1 << 20})),
+        ("tost", json!({"patch": [side, side], "stem": "patch"})),
+        ("vit", json!({"patch": [1, 1], "hidden": 1 << 20})),
+    ] {
+        let mut fields = json!({"image": [side, side], "channels": side, "classes": 1 << 24, "d": 1 << 16, "depth": 1 << 12, "heads": 1 << 12});
+        fields.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let config = small(kind, fields);
+        config.check().unwrap();
+        let cost = config.cost();
+        let _ = cost.training_step(1 << 20);
+        assert!(cost.training_bytes(1, 2) > 1 << 50, "{kind}: {cost:?}");
+    }
+}
+
 /// The operations of n, 2n and 4n tokens: a straight line for ToST, and for CRATE one with `2 K p n^2` a layer on top.
 #[test]
 fn operations_grow_with_tokens_as_the_attention_says() {
