@@ -8,14 +8,25 @@
 //! normalised  Z' = LN(Z) + MSSA(LN(Z))        Z+ = ISTA(LN(Z'))     figures of the JMLR paper
 //! plain       Z' = Z + MSSA(Z)                Z+ = ISTA(Z')         NeurIPS eq. 18, no LayerNorm
 //! ```
+//!
+//! Either step can be another one. The attention: [`Mhsa`], a transformer's. The second step: MM-prox in ISTA's place
+//! ([`Step::MmProx`](crate::ista::Step)); a transformer's [`Mlp`], with `Z+ = Z' + MLP(LN(Z'))`; CRATE-alpha's dictionary [`Odl`], with `Z+ = Z' + ODL(LN(Z'))`
+//! or, in its ablation, without `Z' +`.
+//!
+//! Stochastic depth (`drop.rs`) leaves out steps that are added to something. ISTA and MM-prox are not: of such a layer the attention alone
+//! can be dropped.
 
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 use tch::nn::Path;
 
+use crate::drop::DropPath;
 use crate::ista::{Ista, IstaConfig};
 use crate::layers::LayerNorm;
+use crate::mhsa::Mhsa;
+use crate::mlp::Mlp;
 use crate::mssa::{Mssa, MssaConfig};
+use crate::odl::Odl;
 use crate::probe::{NoProbe, Probe, Site, show};
 use crate::recompute::Layer;
 use crate::whole_layer::Parts;
@@ -36,36 +47,72 @@ pub enum ResidualBase {
 /// LayerNorm's epsilon in CRATE, added to the variance.
 pub const LAYER_NORM_EPS: f64 = 1e-5;
 
-/// One layer; parameters `0.norm.*`, `0.fn.*` (attention), `1.norm.*`, `1.fn.weight` (dictionary).
+/// The first step of a layer.
+#[derive(Debug)]
+pub enum Attention {
+    /// Subspace attention, the paper's.
+    Mssa(Mssa),
+    /// Attention with three projections.
+    Mhsa(Mhsa),
+}
+
+/// The second step of a layer.
+#[derive(Debug)]
+pub enum Sparsifier {
+    /// One proximal step over a complete dictionary, the paper's. It is not added to the tokens: its result are the tokens.
+    Ista(Ista),
+    /// A GELU MLP, added to the tokens.
+    Mlp(Mlp),
+    /// Sparse coding over an overcomplete dictionary and back, added to the tokens where there is a residual connection.
+    Odl {
+        /// The step.
+        odl: Odl,
+        /// Whether it is added to the tokens.
+        residual: bool,
+    },
+}
+
+/// One layer; as released its parameters are `0.norm.*`, `0.fn.*` (attention), `1.norm.*`, `1.fn.weight` (dictionary).
 #[derive(Debug)]
 pub struct Block {
     pub(crate) norm1: Option<LayerNorm>,
     /// The compression step.
-    pub mssa: Mssa,
+    pub attention: Attention,
     pub(crate) norm2: Option<LayerNorm>,
     /// The sparsifying step.
-    pub ista: Ista,
+    pub sparsifier: Sparsifier,
     pub(crate) base: ResidualBase,
+    pub(crate) drop: DropPath,
 }
 
 impl Block {
-    /// A layer under `path`.
+    /// A layer of the paper's two steps under `path`.
     pub fn new(path: &Path<'_>, mssa: &MssaConfig, ista: &IstaConfig, base: ResidualBase) -> Self {
-        let (attention, sparsify) = (path / "0", path / "1");
-        let norm =
-            |p: &Path<'_>| (base != ResidualBase::Plain).then(|| LayerNorm::new(&(p / "norm"), mssa.d, LAYER_NORM_EPS));
-        Block {
-            norm1: norm(&attention),
-            mssa: Mssa::new(&(&attention / "fn"), mssa),
-            norm2: norm(&sparsify),
-            ista: Ista::new(&(&sparsify / "fn"), ista),
-            base,
-        }
+        let attention = Attention::Mssa(Mssa::new(&(path / "0" / "fn"), mssa));
+        let sparsifier = Sparsifier::Ista(Ista::new(&(path / "1" / "fn"), ista));
+        Self::of_steps(path, mssa.d, attention, sparsifier, base, LAYER_NORM_EPS)
+    }
+
+    /// A layer under `path` of two steps that were drawn there, at `0.fn` and `1.fn`, on tokens of dimension `d`.
+    pub(crate) fn of_steps(
+        path: &Path<'_>,
+        d: i64,
+        attention: Attention,
+        sparsifier: Sparsifier,
+        base: ResidualBase,
+        eps: f64,
+    ) -> Self {
+        let norm = |step: &str| {
+            let path = path / step / "norm";
+            (base != ResidualBase::Plain).then(|| LayerNorm::new(&path, d, eps))
+        };
+        let (norm1, norm2) = (norm("0"), norm("1"));
+        Block { norm1, attention, norm2, sparsifier, base, drop: DropPath::default() }
     }
 
     /// `Z^l` to `Z^{l+1}`.
     ///
-    /// The released layer on the CPU is computed as one operation (`whole_layer.rs`), unless `probe` wants to see into it.
+    /// The released layer on the CPU is computed as one operation (`whole_layer.rs`), unless `probe` wants to see into it or steps are dropped.
     ///
     /// # Shapes
     /// `z`: `[B, n, d]` to `[B, n, d]`.
@@ -77,15 +124,16 @@ impl Block {
         }
         let h = normalised(&self.norm1, z);
         show_whole(probe, layer, Site::AttentionInput, &h, &self.norm1);
-        let step = self.mssa.forward(&h, layer, probe);
+        let step = self.drop.apply(match &self.attention {
+            Attention::Mssa(mssa) => mssa.forward(&h, layer, probe),
+            Attention::Mhsa(mhsa) => mhsa.forward(&h, layer, probe),
+        });
         let half = match self.base {
             ResidualBase::Normalised => h + step,
             ResidualBase::Raw | ResidualBase::Plain => z + step,
         };
         show(probe, layer, Site::ZHalf, &half);
-        let h = normalised(&self.norm2, &half);
-        show_whole(probe, layer, Site::IstaInput, &h, &self.norm2);
-        self.ista.forward(&h, layer, probe)
+        self.sparsify(&half, layer, probe)
     }
 
     /// `Z^{l+1}` of the first token alone. What follows the last layer reads only this one where it pools by the class token, and three quarters
@@ -95,29 +143,70 @@ impl Block {
     /// `z`: `[B, n, d]` to `[B, 1, d]`.
     pub(crate) fn forward_first(&self, z: &Tensor) -> Tensor {
         let h = normalised(&self.norm1, z);
-        let step = self.mssa.forward_first(&h);
+        let step = self.drop.apply(match &self.attention {
+            Attention::Mssa(mssa) => mssa.forward_first(&h),
+            Attention::Mhsa(mhsa) => mhsa.forward_first(&h),
+        });
         let base = if self.base == ResidualBase::Normalised { &h } else { z };
-        let half = base.narrow(1, 0, 1) + step;
-        self.ista.forward(&normalised(&self.norm2, &half), 0, &mut NoProbe)
+        self.sparsify(&(base.narrow(1, 0, 1) + step), 0, &mut NoProbe)
+    }
+
+    /// `Z^{l+1/2}` to `Z^{l+1}`.
+    fn sparsify(&self, half: &Tensor, layer: usize, probe: &mut dyn Probe) -> Tensor {
+        let h = normalised(&self.norm2, half);
+        show_whole(probe, layer, Site::IstaInput, &h, &self.norm2);
+        let out = match &self.sparsifier {
+            Sparsifier::Ista(ista) => return ista.forward(&h, layer, probe),
+            Sparsifier::Odl { odl, residual: false } => odl.forward(&h, layer, probe),
+            Sparsifier::Odl { odl, residual: true } => half + self.drop.apply(odl.forward(&h, layer, probe)),
+            Sparsifier::Mlp(mlp) => half + self.drop.apply(mlp.forward(&h, layer, probe)),
+        };
+        show(probe, layer, Site::ZOut, &out);
+        out
     }
 
     fn parts(&self) -> Option<Parts<'_>> {
-        let (norm1, norm2, output) = (self.norm1.as_ref()?, self.norm2.as_ref()?, self.mssa.output_map()?);
-        let parts = Parts { norm1, mssa: &self.mssa, output, norm2, ista: &self.ista };
-        (self.base == ResidualBase::Raw).then_some(parts)
+        let (Attention::Mssa(mssa), Sparsifier::Ista(ista)) = (&self.attention, &self.sparsifier) else { return None };
+        let (norm1, norm2, output) = (self.norm1.as_ref()?, self.norm2.as_ref()?, mssa.output_map()?);
+        let parts = Parts { norm1, mssa, output, norm2, ista };
+        (self.base == ResidualBase::Raw && !self.drop.active()).then_some(parts)
     }
 }
 
 impl Layer for Block {
     fn share(&self) -> Self {
         let norm = |norm: &Option<LayerNorm>| norm.as_ref().map(|n| n.map(Tensor::shallow_clone));
-        let (norm1, norm2) = (norm(&self.norm1), norm(&self.norm2));
-        Block { norm1, mssa: self.mssa.share(), norm2, ista: self.ista.share(), base: self.base }
+        Block {
+            norm1: norm(&self.norm1),
+            attention: match &self.attention {
+                Attention::Mssa(mssa) => Attention::Mssa(mssa.share()),
+                Attention::Mhsa(mhsa) => Attention::Mhsa(mhsa.share()),
+            },
+            norm2: norm(&self.norm2),
+            sparsifier: match &self.sparsifier {
+                Sparsifier::Ista(ista) => Sparsifier::Ista(ista.share()),
+                Sparsifier::Mlp(mlp) => Sparsifier::Mlp(mlp.share()),
+                Sparsifier::Odl { odl, residual } => {
+                    Sparsifier::Odl { odl: odl.map(Tensor::shallow_clone), residual: *residual }
+                }
+            },
+            base: self.base,
+            drop: self.drop,
+        }
     }
 
     fn parameters(&self) -> Vec<&Tensor> {
         let norms = [&self.norm1, &self.norm2].into_iter().flatten().flat_map(LayerNorm::parameters);
-        norms.chain(self.mssa.parameters()).chain([&self.ista.dictionary]).collect()
+        let attention: Vec<&Tensor> = match &self.attention {
+            Attention::Mssa(mssa) => mssa.parameters().collect(),
+            Attention::Mhsa(mhsa) => mhsa.parameters().collect(),
+        };
+        let sparsifier: Vec<&Tensor> = match &self.sparsifier {
+            Sparsifier::Ista(ista) => vec![&ista.dictionary],
+            Sparsifier::Mlp(mlp) => mlp.parameters().collect(),
+            Sparsifier::Odl { odl, .. } => odl.parameters().collect(),
+        };
+        norms.chain(attention).chain(sparsifier).collect()
     }
 
     fn compute(&self, z: &Tensor) -> Tensor {

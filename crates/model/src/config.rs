@@ -5,7 +5,7 @@ use tch::nn::Path;
 use tch::{Kind, Tensor};
 
 use crate::probe::Probe;
-use crate::{Crate, CrateConfig, Error, Result, Vit, VitConfig};
+use crate::{Crate, CrateAlpha, CrateAlphaConfig, CrateConfig, Error, Result, Tost, TostConfig, Vit, VitConfig};
 
 /// What the head reads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,7 +15,7 @@ pub enum Pool {
     #[default]
     #[serde(alias = "cls")]
     Token,
-    /// The mean of the tokens (CRATE: with the class token; ViT: without).
+    /// The mean of the tokens (CRATE and CRATE-alpha: with the class token; ViT: without).
     #[serde(alias = "avg")]
     Mean,
 }
@@ -51,6 +51,11 @@ pub trait VisionModel {
     /// gradients in less memory, for a forward pass more.
     fn recompute_layers(&mut self, on: bool);
 
+    /// Switches on what a model does in training alone: stochastic depth, dropout, and BatchNorm by the batch's statistics, which moves the running ones. A
+    /// model is built with it off. Whoever trains calls it: with true before a training step's forward pass, with false before evaluating; where it is not
+    /// called, a model with BatchNorm trains on running statistics that never move.
+    fn set_training(&mut self, _on: bool) {}
+
     /// The same model for inference alone, with what does not change from batch to batch worked into its matrices, which are then of
     /// `kind` (`Float`, `Double` or `BFloat16`); `None` where there is nothing to gain. Later changes of the parameters do not reach it.
     fn fold(&self, _kind: Kind) -> Option<Box<dyn VisionModel>> {
@@ -58,12 +63,16 @@ pub trait VisionModel {
     }
 }
 
-/// Any model of this crate, as it stands in recipes and checkpoints: `kind = "crate"` or `kind = "vit"` and its fields.
+/// Any model of this crate, as it stands in recipes and checkpoints: `kind = "crate"`, `"crate_alpha"`, `"tost"` or `"vit"`, and its fields.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum ModelConfig {
     /// CRATE.
     Crate(CrateConfig),
+    /// CRATE-alpha.
+    CrateAlpha(CrateAlphaConfig),
+    /// ToST.
+    Tost(TostConfig),
     /// ViT.
     Vit(VitConfig),
 }
@@ -71,11 +80,19 @@ pub enum ModelConfig {
 type Preset = (&'static str, fn() -> ModelConfig);
 
 /// The presets by name.
-const PRESETS: [Preset; 7] = [
+const PRESETS: [Preset; 15] = [
     ("crate-tiny", || ModelConfig::Crate(CrateConfig::tiny())),
     ("crate-small", || ModelConfig::Crate(CrateConfig::small())),
     ("crate-base", || ModelConfig::Crate(CrateConfig::base())),
     ("crate-large", || ModelConfig::Crate(CrateConfig::large())),
+    ("crate-alpha-tiny", || ModelConfig::CrateAlpha(CrateAlphaConfig::tiny())),
+    ("crate-alpha-small", || ModelConfig::CrateAlpha(CrateAlphaConfig::small())),
+    ("crate-alpha-base", || ModelConfig::CrateAlpha(CrateAlphaConfig::base())),
+    ("crate-alpha-large", || ModelConfig::CrateAlpha(CrateAlphaConfig::large())),
+    ("crate-alpha-huge", || ModelConfig::CrateAlpha(CrateAlphaConfig::huge())),
+    ("tost-tiny", || ModelConfig::Tost(TostConfig::tiny())),
+    ("tost-small", || ModelConfig::Tost(TostConfig::small())),
+    ("tost-medium", || ModelConfig::Tost(TostConfig::medium())),
     ("vit-tiny", || ModelConfig::Vit(VitConfig::tiny())),
     ("vit-small", || ModelConfig::Vit(VitConfig::small())),
     ("vit-base", || ModelConfig::Vit(VitConfig::base())),
@@ -87,7 +104,7 @@ impl ModelConfig {
         PRESETS.iter().map(|(name, _)| *name)
     }
 
-    /// A published size by name: `crate-tiny`, `crate-small`, `crate-base`, `crate-large`, `vit-tiny`, ...
+    /// A published size by name: `crate-tiny`, `crate-small`, `crate-base`, `crate-large`, `crate-alpha-tiny`, `tost-tiny`, `vit-tiny`, ...
     pub fn preset(name: &str) -> Result<Self> {
         let found = PRESETS.iter().find(|(n, _)| *n == name).map(|(_, build)| build());
         found.ok_or_else(|| Error::UnknownPreset {
@@ -100,6 +117,8 @@ impl ModelConfig {
     pub fn check(&self) -> Result<()> {
         match self {
             ModelConfig::Crate(c) => c.check(),
+            ModelConfig::CrateAlpha(c) => c.check(),
+            ModelConfig::Tost(c) => c.check(),
             ModelConfig::Vit(c) => c.check(),
         }
     }
@@ -108,6 +127,8 @@ impl ModelConfig {
     pub fn build(&self, root: &Path<'_>) -> Result<Box<dyn VisionModel>> {
         Ok(match self {
             ModelConfig::Crate(c) => Box::new(Crate::new(root, c)?),
+            ModelConfig::CrateAlpha(c) => Box::new(CrateAlpha::new(root, c)?),
+            ModelConfig::Tost(c) => Box::new(Tost::new(root, c)?),
             ModelConfig::Vit(c) => Box::new(Vit::new(root, c)?),
         })
     }
@@ -116,6 +137,8 @@ impl ModelConfig {
     pub fn grid(&self) -> crate::embed::Grid {
         match self {
             ModelConfig::Crate(c) => c.grid(),
+            ModelConfig::CrateAlpha(c) => c.grid(),
+            ModelConfig::Tost(c) => c.grid(),
             ModelConfig::Vit(c) => c.grid(),
         }
     }
@@ -124,6 +147,8 @@ impl ModelConfig {
     pub fn classes(&self) -> i64 {
         match self {
             ModelConfig::Crate(c) => c.classes,
+            ModelConfig::CrateAlpha(c) => c.classes,
+            ModelConfig::Tost(c) => c.classes,
             ModelConfig::Vit(c) => c.classes,
         }
     }
@@ -132,6 +157,8 @@ impl ModelConfig {
     pub fn with_classes(mut self, classes: i64) -> Self {
         match &mut self {
             ModelConfig::Crate(c) => c.classes = classes,
+            ModelConfig::CrateAlpha(c) => c.classes = classes,
+            ModelConfig::Tost(c) => c.classes = classes,
             ModelConfig::Vit(c) => c.classes = classes,
         }
         self
@@ -141,6 +168,8 @@ impl ModelConfig {
     pub fn heads(&self) -> i64 {
         match self {
             ModelConfig::Crate(c) => c.heads,
+            ModelConfig::CrateAlpha(c) => c.heads,
+            ModelConfig::Tost(c) => c.heads,
             ModelConfig::Vit(c) => c.heads,
         }
     }
@@ -149,12 +178,14 @@ impl ModelConfig {
     pub fn depth(&self) -> i64 {
         match self {
             ModelConfig::Crate(c) => c.depth,
+            ModelConfig::CrateAlpha(c) => c.depth,
+            ModelConfig::Tost(c) => c.depth,
             ModelConfig::Vit(c) => c.depth,
         }
     }
 }
 
-/// The checks that CRATE and ViT share.
+/// The checks that all models share.
 pub(crate) fn check_sizes(d: i64, depth: i64, heads: i64, classes: i64) -> Result<()> {
     for (name, value, most) in
         [("d", d, 1 << 16), ("depth", depth, 1 << 12), ("heads", heads, 1 << 12), ("classes", classes, 1 << 24)]
@@ -164,4 +195,17 @@ pub(crate) fn check_sizes(d: i64, depth: i64, heads: i64, classes: i64) -> Resul
         }
     }
     Ok(())
+}
+
+/// The checks of subspaces whose dimension may be other than `d / heads`.
+pub(crate) fn check_heads(d: i64, heads: i64, head_dim: Option<i64>) -> Result<()> {
+    match head_dim {
+        None if d % heads != 0 => {
+            Err(Error::Config(format!("d = {d} is not a multiple of heads = {heads}; choose another, or set head_dim")))
+        }
+        Some(p) if !(1..=1 << 20).contains(&p) => {
+            Err(Error::Config(format!("head_dim = {p} must be between 1 and a million")))
+        }
+        _ => Ok(()),
+    }
 }

@@ -2,20 +2,53 @@
 //!
 //! As released: no LayerNorm between the last layer and the pooling, the head is `LN -> Linear`, mean pooling includes
 //! the class token. Parameter names are those of the official code, so that its checkpoints load name by name.
+//!
+//! For the paper's ablations either step of a layer can be exchanged ([`Attend`], [`Sparsify`]). A multi-head attention's parameters are then
+//! `0.fn.qkv.*` of three times the size and `0.fn.to_out.0.*`, an MLP's `1.fn.fc1.*` and `1.fn.fc2.*`.
 
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 use tch::nn::Path;
 
-use crate::block::{Block, LAYER_NORM_EPS, ResidualBase};
-use crate::config::{ModelConfig, Pool, VisionModel, check_sizes};
+use crate::block::{Attention, Block, LAYER_NORM_EPS, ResidualBase, Sparsifier};
+use crate::config::{ModelConfig, Pool, VisionModel, check_heads, check_sizes};
+use crate::drop::{DropPath, check_rates, dropout};
 use crate::embed::{Grid, PatchEmbedding};
-use crate::ista::{IstaConfig, IstaForm};
+use crate::ista::{Ista, IstaConfig, IstaForm, Step};
 use crate::layers::{LayerNorm, Linear, LinearInit};
-use crate::mssa::{MssaConfig, OutputMap, Scaling};
+use crate::mhsa::Mhsa;
+use crate::mlp::Mlp;
+use crate::mssa::{Mssa, MssaConfig, OutputMap, Scaling};
 use crate::probe::{Probe, Site, show, wants_any};
 use crate::recompute::recomputed;
 use crate::{Error, Result};
+
+/// The compression step of a layer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Attend {
+    /// Subspace attention, the paper's: one projection.
+    #[default]
+    Mssa,
+    /// A transformer's, in the paper's ablation: projections of its own for queries, keys and values, with biases as in ViT. It has an output map always.
+    Mhsa,
+}
+
+/// The sparsifying step of a layer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Sparsify {
+    /// ISTA, NeurIPS eq. 17.
+    #[default]
+    Ista,
+    /// MM-prox, NeurIPS eq. 92.
+    MmProx,
+    /// A transformer's GELU MLP with a residual connection, as in ViT.
+    Mlp,
+}
+
+/// Hidden activations of an MLP in ISTA's place, for each dimension of a token.
+pub(crate) const MLP_RATIO: i64 = 4;
 
 /// Shape and choices of a CRATE. The defaults are CRATE-T on 224-pixel images, as released.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -54,6 +87,17 @@ pub struct CrateConfig {
     pub gamma: f64,
     /// How ISTA is computed; changes no value. Default: auto.
     pub ista_form: IstaForm,
+    /// The compression step. Default: mssa.
+    pub attention: Attend,
+    /// The sparsifying step. Default: ista.
+    pub sparsify: Sparsify,
+    /// `alpha = d / (N eps^2)` of MM-prox, which the paper gives no value of; without effect on another step. Default: 1.
+    pub mm_alpha: f64,
+    /// Stochastic depth in training: how often the last layer leaves out its attention step (an MLP too, but neither ISTA nor MM-prox, which are added to
+    /// nothing); earlier layers do it less, the first never. Default: 0.
+    pub drop_path: f64,
+    /// Dropout of the embedding in training. Default: 0.
+    pub dropout: f64,
 }
 
 impl Default for CrateConfig {
@@ -75,6 +119,11 @@ impl Default for CrateConfig {
             scaling: Scaling::InverseSqrtP,
             gamma: 1.0,
             ista_form: IstaForm::Auto,
+            attention: Attend::Mssa,
+            sparsify: Sparsify::Ista,
+            mm_alpha: 1.0,
+            drop_path: 0.0,
+            dropout: 0.0,
         }
     }
 }
@@ -114,23 +163,26 @@ impl CrateConfig {
     pub fn check(&self) -> Result<()> {
         self.grid().check()?;
         check_sizes(self.d, self.depth, self.heads, self.classes)?;
-        match self.head_dim {
-            None if self.d % self.heads != 0 => Err(Error::Config(format!(
-                "d = {} is not a multiple of heads = {}; choose another, or set head_dim",
-                self.d, self.heads
-            ))),
-            Some(p) if !(1..=1 << 20).contains(&p) => {
-                Err(Error::Config(format!("head_dim = {p} must be between 1 and a million")))
-            }
-            _ if ![self.eta, self.lambda, self.gamma].iter().all(|x| x.abs() <= 1e6) => Err(Error::Config(format!(
+        check_heads(self.d, self.heads, self.head_dim)?;
+        check_rates(self.drop_path, self.dropout)?;
+        if ![self.eta, self.lambda, self.gamma].iter().all(|x| x.abs() <= 1e6) {
+            return Err(Error::Config(format!(
                 "eta = {}, lambda = {} and gamma = {} must be numbers between -1e6 and 1e6",
                 self.eta, self.lambda, self.gamma
-            ))),
-            _ => Ok(()),
+            )));
         }
+        if !(1e-6..=1e6).contains(&self.mm_alpha) {
+            return Err(Error::Config(format!("mm_alpha = {} must be between 1e-6 and 1e6", self.mm_alpha)));
+        }
+        if self.attention == Attend::Mhsa && self.output_map == OutputMap::Tied {
+            let problem =
+                "attention = \"mhsa\" has no single U for output_map = \"tied\" to take: leave output_map at \"free\"";
+            return Err(Error::Config(problem.into()));
+        }
+        Ok(())
     }
 
-    fn mssa(&self) -> MssaConfig {
+    pub(crate) fn mssa(&self) -> MssaConfig {
         MssaConfig {
             d: self.d,
             heads: self.heads,
@@ -142,7 +194,31 @@ impl CrateConfig {
     }
 
     fn ista(&self) -> IstaConfig {
-        IstaConfig { d: self.d, eta: self.eta, lambda: self.lambda, form: self.ista_form }
+        let step = if self.sparsify == Sparsify::MmProx { Step::MmProx } else { Step::Ista };
+        let CrateConfig { d, eta, lambda, mm_alpha, ista_form: form, .. } = *self;
+        IstaConfig { d, step, eta, lambda, mm_alpha, form }
+    }
+
+    /// Layer `layer` under `path`.
+    fn block(&self, path: &Path<'_>, layer: i64) -> Block {
+        let mssa = self.mssa();
+        let (d, init, fn0, fn1) = (self.d, LinearInit::PyTorch, path / "0" / "fn", path / "1" / "fn");
+        let attention = match self.attention {
+            Attend::Mssa => Attention::Mssa(Mssa::new(&fn0, &mssa)),
+            Attend::Mhsa => {
+                let inner = mssa.heads * mssa.head_dim;
+                let qkv = Linear::new(&(&fn0 / "qkv"), d, 3 * inner, true, init);
+                let output = Linear::new(&(&fn0 / "to_out" / "0"), inner, d, true, init);
+                Attention::Mhsa(Mhsa::new(qkv, output, mssa.heads, mssa.scale()))
+            }
+        };
+        let sparsifier = match self.sparsify {
+            Sparsify::Ista | Sparsify::MmProx => Sparsifier::Ista(Ista::new(&fn1, &self.ista())),
+            Sparsify::Mlp => Sparsifier::Mlp(Mlp::new(&fn1, d, MLP_RATIO * d, init)),
+        };
+        let drop = DropPath::new(self.drop_path, layer, self.depth);
+        let block = Block::of_steps(path, d, attention, sparsifier, self.residual_base, LAYER_NORM_EPS);
+        Block { drop, ..block }
     }
 }
 
@@ -156,21 +232,22 @@ pub struct Crate {
     pub(crate) head: Linear,
     pub(crate) config: CrateConfig,
     pub(crate) recompute: bool,
+    pub(crate) training: bool,
 }
 
 impl Crate {
     /// A model under `root`, with freshly drawn parameters (seed them with `tch::manual_seed`).
     pub fn new(root: &Path<'_>, config: &CrateConfig) -> Result<Self> {
         config.check()?;
-        let (mssa, ista) = (config.mssa(), config.ista());
         let path = root / "transformer" / "layers";
         Ok(Crate {
             embedding: PatchEmbedding::new(root, config.grid(), config.d),
-            layers: (0..config.depth).map(|l| Block::new(&(&path / l), &mssa, &ista, config.residual_base)).collect(),
+            layers: (0..config.depth).map(|l| config.block(&(&path / l), l)).collect(),
             norm: LayerNorm::new(&(root / "mlp_head" / "0"), config.d, LAYER_NORM_EPS),
             head: Linear::new(&(root / "mlp_head" / "1"), config.d, config.classes, true, LinearInit::PyTorch),
             config: config.clone(),
             recompute: false,
+            training: false,
         })
     }
 }
@@ -178,7 +255,7 @@ impl Crate {
 impl Crate {
     /// Tokens that layer `end` reads.
     fn tokens_before(&self, end: usize, images: &Tensor, probe: &mut dyn Probe) -> Result<Tensor> {
-        let mut z = self.embedding.forward(images)?;
+        let mut z = dropout(self.embedding.forward(images)?, self.config.dropout, self.training);
         show(probe, 0, Site::Embed, &z);
         for (l, layer) in self.layers[..end].iter().enumerate() {
             z = match self.recompute && z.requires_grad() && !wants_any(probe, l) {
@@ -217,6 +294,11 @@ impl VisionModel for Crate {
 
     fn recompute_layers(&mut self, on: bool) {
         self.recompute = on;
+    }
+
+    fn set_training(&mut self, on: bool) {
+        self.training = on;
+        self.layers.iter_mut().for_each(|layer| layer.drop.training = on);
     }
 
     fn fold(&self, kind: tch::Kind) -> Option<Box<dyn VisionModel>> {

@@ -4,6 +4,8 @@
 //! position table has one row for the class token and one for each patch, row by row. For an image of another size the
 //! patches' part of the table is interpolated bicubically to the new grid (half-pixel centres, no antialiasing), as DINO
 //! and the CRATE notebooks do it, but to the exact grid instead of by a factor with 0.1 added.
+//!
+//! The other models embed by a convolution whose stride is its size (`PatchConvolution`).
 
 use tch::nn::{Init, Path};
 use tch::{Kind, Tensor};
@@ -106,6 +108,39 @@ pub fn interpolate_positions(table: &Tensor, from: [i64; 2], to: [i64; 2]) -> Te
     Tensor::cat(&[class, patches], 1)
 }
 
+/// Puts the class token `[1, 1, d]` before each image's tokens `[B, N, d]`.
+pub(crate) fn with_class_token(class: &Tensor, tokens: &Tensor) -> Tensor {
+    let (b, d) = (tokens.size()[0], tokens.size()[2]);
+    Tensor::cat(&[class.expand([b, 1, d], false).to_kind(tokens.kind()), tokens.shallow_clone()], 1)
+}
+
+/// The linear map of patches written as the convolution that it is; parameters `weight`, `[d, C, P1, P2]`, and `bias`.
+#[derive(Debug)]
+pub(crate) struct PatchConvolution {
+    weight: Tensor,
+    bias: Tensor,
+}
+
+impl PatchConvolution {
+    /// A convolution under `path`, its weight and bias drawn as said.
+    pub fn new(path: &Path<'_>, grid: &Grid, d: i64, weight: Init, bias: Init) -> Self {
+        let Grid { patch: [p1, p2], channels, .. } = *grid;
+        PatchConvolution {
+            weight: path.var("weight", &[d, channels, p1, p2], weight),
+            bias: path.var("bias", &[d], bias),
+        }
+    }
+
+    /// Computed as the one matrix product on patches that it is.
+    ///
+    /// # Shapes
+    /// `images`: `[B, C, H, W]` on `grid`, to `[B, N, d]`.
+    pub fn forward(&self, images: &Tensor, grid: &Grid) -> Tensor {
+        let weight = self.weight.reshape([-1, grid.patch_dim()]);
+        patchify(images, grid).linear(&weight, Some(&self.bias))
+    }
+}
+
 /// CRATE's embedding; parameters `to_patch_embedding.{1,2,3}.*`, `cls_token`, `pos_embedding`.
 #[derive(Debug)]
 pub struct PatchEmbedding {
@@ -148,10 +183,8 @@ impl PatchEmbedding {
             }
         };
         let tokens = self.norm_token.forward(&embedded);
-        let (b, d) = (tokens.size()[0], tokens.size()[2]);
-        let class = self.class_token.expand([b, 1, d], false).to_kind(tokens.kind());
         let positions = interpolate_positions(&self.positions, self.grid.shape(), grid.shape());
-        Ok(Tensor::cat(&[class, tokens], 1) + positions)
+        Ok(with_class_token(&self.class_token, &tokens) + positions)
     }
 
     /// Norm and linear map for patches in the order of [`patchify`].

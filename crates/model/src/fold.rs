@@ -10,8 +10,9 @@
 
 use tch::{Kind, Tensor};
 
-use crate::block::{Block, ResidualBase};
+use crate::block::{Attention, Block, ResidualBase, Sparsifier};
 use crate::crate_vision::Crate;
+use crate::drop::DropPath;
 use crate::embed::PatchEmbedding;
 use crate::layers::{LayerNorm, Linear};
 use crate::mssa::{Mssa, OutputMap};
@@ -26,6 +27,7 @@ impl Crate {
             head: self.head.after(None, kind),
             config: self.config.clone(),
             recompute: false,
+            training: false,
         })
     }
 }
@@ -46,17 +48,29 @@ impl Linear {
 
 impl Block {
     fn folded(&self, kind: Kind) -> Block {
-        // The tokens after LayerNorm are what the attention step is added to: they are wanted whole.
-        let keeps = self.base == ResidualBase::Normalised;
+        // What the attention step is added to, and what is met by a dictionary more than once, are wanted whole after LayerNorm.
+        let keeps1 = self.base == ResidualBase::Normalised;
+        let keeps2 = matches!(self.sparsifier, Sparsifier::Odl { .. });
+        let rest = |norm: &Option<LayerNorm>, keeps: bool| {
+            norm.as_ref().map(|norm| if keeps { norm.map(|parameter| parameter.detach().copy()) } else { norm.bare() })
+        };
+        let norm = self.norm1.as_ref().filter(|_| !keeps1);
         Block {
-            norm1: self
-                .norm1
-                .as_ref()
-                .map(|norm| if keeps { norm.map(|parameter| parameter.detach().copy()) } else { norm.bare() }),
-            mssa: self.mssa.folded(self.norm1.as_ref().filter(|_| !keeps), kind),
-            norm2: self.norm2.as_ref().map(LayerNorm::bare),
-            ista: self.ista.fold(self.norm2.as_ref(), kind),
+            norm1: rest(&self.norm1, keeps1),
+            attention: match &self.attention {
+                Attention::Mssa(mssa) => Attention::Mssa(mssa.folded(norm, kind)),
+                Attention::Mhsa(mhsa) => Attention::Mhsa(mhsa.fold(norm, kind)),
+            },
+            norm2: rest(&self.norm2, keeps2),
+            sparsifier: match &self.sparsifier {
+                Sparsifier::Ista(ista) => Sparsifier::Ista(ista.fold(self.norm2.as_ref(), kind)),
+                Sparsifier::Mlp(mlp) => Sparsifier::Mlp(mlp.fold(self.norm2.as_ref(), kind)),
+                Sparsifier::Odl { odl, residual } => {
+                    Sparsifier::Odl { odl: odl.map(|parameter| frozen(parameter, kind)), residual: *residual }
+                }
+            },
             base: self.base,
+            drop: DropPath::default(),
         }
     }
 }

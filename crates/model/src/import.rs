@@ -1,8 +1,8 @@
 //! What a foreign checkpoint's shapes tell of its model, and what they leave open.
 //!
-//! Two layouts are known: the official CRATE code's and timm's `VisionTransformer`. Width, depth, classes and the number
-//! of patches follow from shapes. The number of heads never does (nor CRATE's eta, lambda and pooling): heads must be
-//! named, the others are assumed as released, and every inference is reported in words.
+//! Four layouts are known: those of the official CRATE, CRATE-alpha and ToST codes, and timm's `VisionTransformer`. Width, depth, classes and the number
+//! of patches follow from shapes (ToST's, which has no table of positions, from no shape). The number of heads does in ToST alone (nor do CRATE's eta,
+//! lambda and pooling anywhere): heads must be named, the others are assumed as released, and every inference is reported in words.
 
 use serde_json::{Map, Value, json};
 
@@ -18,22 +18,27 @@ pub struct Inferred {
     pub notes: Vec<String>,
 }
 
-/// Reads the config of a CRATE or ViT from a file's shapes. `given` are fields that the user named
+/// Reads the config of a model from a file's shapes. `given` are fields that the user named
 /// (`--set model.heads=6`): they win over every inference.
 ///
 /// # Errors
-/// Names of neither layout; fields that nothing determines, with the flag that says them.
+/// Names of no known layout; fields that nothing determines, with the flag that says them.
 pub fn infer(weights: &Weights, given: &Map<String, Value>) -> Result<Inferred> {
-    let found = if weights.tensors.contains_key("transformer.layers.0.0.fn.qkv.weight") {
+    let has = |name: &str| weights.tensors.contains_key(name);
+    let found = if has("transformer.layers.0.1.fn.D") {
+        alpha_from_shapes(weights, given)?
+    } else if has("transformer.layers.0.0.fn.qkv.weight") {
         crate_from_shapes(weights, given)?
-    } else if weights.tensors.contains_key("blocks.0.attn.qkv.weight") {
+    } else if has("blocks.0.attn.temp") {
+        tost_from_shapes(weights, given)?
+    } else if has("blocks.0.attn.qkv.weight") {
         vit_from_shapes(weights, given)?
     } else {
         let names: Vec<_> = weights.tensors.keys().take(4).cloned().collect();
         return Err(Error::File {
             path: weights.path.display().to_string(),
             problem: format!(
-                "its tensors have neither the official CRATE code's names nor timm's ViT names (it has {} tensors: {}, ...)",
+                "its tensors have neither the names of the official CRATE, CRATE-alpha or ToST code nor timm's ViT names (it has {} tensors: {}, ...)",
                 weights.tensors.len(),
                 names.join(", ")
             ),
@@ -93,11 +98,7 @@ fn crate_from_shapes(weights: &Weights, given: &Map<String, Value>) -> Result<Fi
         ("scaling", "inverse_sqrt_p"),
         ("gamma", "1, without effect on a free output map"),
     ];
-    for (name, value) in assumed {
-        if !given.contains_key(name) {
-            notes.push(format!("assumed, as released: {name} = {value} (`--set model.{name}=...` says otherwise)"));
-        }
-    }
+    note_assumed(&assumed, given, &mut notes);
     let mut fields = object(json!({
         "kind": "crate", "d": d, "depth": depth, "heads": heads, "classes": classes,
         "channels": channels, "patch": patch, "image": image,
@@ -110,6 +111,81 @@ fn crate_from_shapes(weights: &Weights, given: &Map<String, Value>) -> Result<Fi
         fields.insert("output_map".into(), json!("tied"));
         notes.push("from names: no output map, so it is tied to U".into());
     }
+    Ok((fields, notes))
+}
+
+fn note_assumed(assumed: &[(&str, &str)], given: &Map<String, Value>, notes: &mut Vec<String>) {
+    for (name, value) in assumed.iter().filter(|(name, _)| !given.contains_key(*name)) {
+        notes.push(format!("assumed, as released: {name} = {value} (`--set model.{name}=...` says otherwise)"));
+    }
+}
+
+fn alpha_from_shapes(weights: &Weights, given: &Map<String, Value>) -> Result<Fields> {
+    let conv = "conv1.weight";
+    let (d, channels) = (dim(weights, conv, 0)?, dim(weights, conv, 1)?);
+    let patch = [dim(weights, conv, 2)?, dim(weights, conv, 3)?];
+    let inner = dim(weights, "transformer.layers.0.0.fn.qkv.weight", 0)?;
+    let atoms = dim(weights, "transformer.layers.0.1.fn.D", 1)?;
+    let depth = count_layers(weights, "transformer.layers.");
+    let classes = dim(weights, "mlp_head.1.weight", 0)?;
+    let decoupled = weights.tensors.contains_key("transformer.layers.0.1.fn.D1");
+    let heads = heads(weights, given)?;
+    let overcomplete = atoms / d.max(1);
+    let mut notes = vec![format!(
+        "from shapes: CRATE-alpha, d = {d}, depth = {depth}, {classes} classes, heads x head_dim = {inner}, overcomplete = {overcomplete}, \
+         decoupled = {decoupled}, patches of {}x{} with {channels} channels",
+        patch[0], patch[1]
+    )];
+    let image = image(weights, given, "pos_embedding", patch, &mut notes)?;
+    let assumed = [("eta", "0.1"), ("lambda", "0.1"), ("steps", "2"), ("residual", "true"), ("pool", "token")];
+    note_assumed(&assumed, given, &mut notes);
+    let mut fields = object(json!({
+        "kind": "crate_alpha", "d": d, "depth": depth, "heads": heads, "classes": classes, "channels": channels, "patch": patch, "image": image,
+        "overcomplete": overcomplete, "decoupled": decoupled,
+    }));
+    if heads > 0 && heads.checked_mul(d / heads) != Some(inner) {
+        fields.insert("head_dim".into(), json!(inner / heads));
+        notes.push(format!("from shapes: head_dim = {}, which is not d / heads", inner / heads));
+    }
+    Ok((fields, notes))
+}
+
+fn tost_from_shapes(weights: &Weights, given: &Map<String, Value>) -> Result<Fields> {
+    let d = dim(weights, "cls_token", 2)?;
+    let heads = dim(weights, "blocks.0.attn.temp", 0)?;
+    let (depth, class_layers) = (count_layers(weights, "blocks."), count_layers(weights, "cls_attn_blocks."));
+    let classes = dim(weights, "head.weight", 0)?;
+    let hidden = dim(weights, "blocks.0.mlp.fc1.weight", 0)?;
+    let qkv_bias = weights.tensors.contains_key("blocks.0.attn.qkv.bias");
+    let patches = "patch_embed.proj.weight";
+    let (stem, channels, patch) = if weights.tensors.contains_key(patches) {
+        ("patch", dim(weights, patches, 1)?, [dim(weights, patches, 2)?, dim(weights, patches, 3)?])
+    } else {
+        // Convolutions and the GELUs between them are numbered in turn.
+        let convolutions = count_layers(weights, "patch_embed.proj.").saturating_add(1) / 2;
+        if !(1..=6).contains(&convolutions) {
+            return Err(open(weights, format!("its stem has {convolutions} convolutions; expected are 1 to 6")));
+        }
+        let side = 1 << convolutions;
+        ("conv", dim(weights, "patch_embed.proj.0.0.weight", 1)?, [side, side])
+    };
+    let mut notes = vec![format!(
+        "from shapes: ToST, d = {d}, depth = {depth}, heads = {heads}, {class_layers} layers of class attention, {classes} classes, hidden = {hidden}, \
+         stem = {stem}, patches of {}x{} with {channels} channels",
+        patch[0], patch[1]
+    )];
+    let image = pair(given, "image").unwrap_or_else(|| {
+        let image = patch.map(|side| (224 / side.max(1)).max(1) * side);
+        notes.push(format!(
+            "assumed: images of {}x{} pixels, for positions have no table (`--set model.image=[H,W]` says otherwise)",
+            image[0], image[1]
+        ));
+        image
+    });
+    let fields = object(json!({
+        "kind": "tost", "d": d, "depth": depth, "heads": heads, "classes": classes, "hidden": hidden, "channels": channels, "patch": patch,
+        "image": image, "stem": stem, "qkv_bias": qkv_bias, "class_layers": class_layers,
+    }));
     Ok((fields, notes))
 }
 

@@ -22,6 +22,15 @@
 //! the last since `M` changes by `eta (dD^T (I - D) - D^T dD)`: a product for each token in the places of three and six, and
 //! two of size d in the end. `M` and `dD` are formed in float32 also where tokens are bf16. The forms are equal in value and
 //! gradient (tests/forms.rs); [`IstaForm::Auto`] takes the cheaper one.
+//!
+//! The paper's ablation has another proximal step in this place, [`Step::MmProx`] (App. A.3, eq. 92): majorise-minimise on
+//! `lambda ||Z||_1 - R(Z)` for orthogonal unit tokens,
+//!
+//! ```text
+//! MM-prox(h | D) = ReLU((1 + 4 / (9 (1 + alpha))) D^T h - 4 lambda / (9 alpha))
+//! ```
+//!
+//! which has the one-product form already, with `M` a multiple of `D^T`, `dD` the same of `dM^T`, and no eta.
 
 use serde::{Deserialize, Serialize};
 use tch::nn::Path;
@@ -43,23 +52,38 @@ pub enum IstaForm {
     OneProduct,
 }
 
+/// Which proximal step is taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Step {
+    /// ISTA, NeurIPS eq. 17.
+    #[default]
+    Ista,
+    /// MM-prox, NeurIPS eq. 92 (2.2 points lower on ImageNet in the paper).
+    MmProx,
+}
+
 /// The shape and the step of a sparsifying layer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct IstaConfig {
     /// Token dimension. Default: 384.
     pub d: i64,
-    /// Step size eta. Default: 0.1.
+    /// Default: ISTA.
+    pub step: Step,
+    /// Step size eta of ISTA. Default: 0.1.
     pub eta: f64,
     /// Weight lambda of the l1 norm. Default: 0.1.
     pub lambda: f64,
+    /// The rates' `alpha = d / (N eps^2)` in MM-prox. Default: 1.
+    pub mm_alpha: f64,
     /// Default: auto.
     pub form: IstaForm,
 }
 
 impl Default for IstaConfig {
     fn default() -> Self {
-        IstaConfig { d: 384, eta: 0.1, lambda: 0.1, form: IstaForm::Auto }
+        IstaConfig { d: 384, step: Step::Ista, eta: 0.1, lambda: 0.1, mm_alpha: 1.0, form: IstaForm::Auto }
     }
 }
 
@@ -97,7 +121,7 @@ impl Ista {
             show(probe, layer, Site::ZOut, &out);
             return out;
         }
-        if probe.wants(layer, Site::IstaResidual) {
+        if self.config.step == Step::Ista && probe.wants(layer, Site::IstaResidual) {
             probe.see(layer, Site::IstaResidual, &(h - h.linear(&self.dictionary, None::<&Tensor>)));
         }
         let out = if self.one_product(h) { self.step_in_one_product(h) } else { self.step_plain(h) };
@@ -107,10 +131,10 @@ impl Ista {
 
     /// Whether the step is one product for tokens `h`.
     pub(crate) fn one_product(&self, h: &Tensor) -> bool {
-        match self.config.form {
-            IstaForm::Auto => 2 * (h.numel() as i64 / self.config.d) > self.config.d,
-            IstaForm::Plain => false,
-            IstaForm::OneProduct => true,
+        match (self.config.step, self.config.form) {
+            (Step::Ista, IstaForm::Auto) => 2 * (h.numel() as i64 / self.config.d) > self.config.d,
+            (Step::Ista, IstaForm::Plain) => false,
+            (Step::Ista, IstaForm::OneProduct) | (Step::MmProx, _) => true,
         }
     }
 
@@ -130,22 +154,38 @@ impl Ista {
         h.linear(&m, Some(&self.threshold())).relu()
     }
 
-    /// `M = I + eta D^T (I - D)`, `[d, d]`, in the dictionary's kind.
+    /// `M = I + eta D^T (I - D)`, or MM-prox's multiple of `D^T`, `[d, d]`, in the dictionary's kind.
     pub(crate) fn operator(&self) -> Tensor {
         let transposed = self.dictionary.tr();
+        if self.config.step == Step::MmProx {
+            return transposed.contiguous() * self.growth();
+        }
         // The product first: the sum then has its layout and not the transposed one.
         (transposed.matmul(&self.dictionary) - transposed) * -self.config.eta + self.identity()
     }
 
-    /// `- eta lambda` for every dimension, `[d]`.
+    /// `- eta lambda`, or `-4 lambda / (9 alpha)`, for every dimension, `[d]`.
     pub(crate) fn threshold(&self) -> Tensor {
-        let IstaConfig { d, eta, lambda, .. } = self.config;
-        Tensor::full([d], -eta * lambda, (self.dictionary.kind(), self.dictionary.device()))
+        let IstaConfig { d, step, eta, lambda, mm_alpha, .. } = self.config;
+        let threshold = match step {
+            Step::Ista => eta * lambda,
+            Step::MmProx => 4.0 * lambda / (9.0 * mm_alpha),
+        };
+        Tensor::full([d], -threshold, (self.dictionary.kind(), self.dictionary.device()))
     }
 
-    /// The step size eta.
-    pub(crate) fn eta(&self) -> f64 {
-        self.config.eta
+    /// The way from the gradient by `M` to that by the dictionary, `[d, d]` both and of one kind.
+    pub(crate) fn dictionary_gradient(&self) -> impl Fn(&Tensor, &Tensor) -> Tensor + Send + use<> {
+        let (step, eta, growth) = (self.config.step, self.config.eta, self.growth());
+        move |dictionary, by_operator| match step {
+            Step::Ista => dictionary_gradient(dictionary, by_operator, eta),
+            Step::MmProx => by_operator.tr() * growth,
+        }
+    }
+
+    /// `1 + 4 / (9 (1 + alpha))`.
+    fn growth(&self) -> f64 {
+        1.0 + 4.0 / (9.0 * (1.0 + self.config.mm_alpha))
     }
 
     /// The step with M kept, for inputs whose scale and shift `norm` has left to it.
@@ -164,7 +204,7 @@ impl Ista {
 ///
 /// # Shapes
 /// `dictionary`, `by_operator`: `[d, d]`, of one kind.
-pub(crate) fn dictionary_gradient(dictionary: &Tensor, by_operator: &Tensor, eta: f64) -> Tensor {
+fn dictionary_gradient(dictionary: &Tensor, by_operator: &Tensor, eta: f64) -> Tensor {
     let transposed = by_operator.tr();
     (&transposed - dictionary.matmul(&(by_operator + &transposed))) * eta
 }

@@ -75,6 +75,21 @@ impl Default for MssaConfig {
     }
 }
 
+impl MssaConfig {
+    /// Whether there is a free output map.
+    pub(crate) fn has_output_map(&self) -> bool {
+        self.output_map == OutputMap::Free && !(self.heads == 1 && self.head_dim == self.d)
+    }
+
+    /// What the scores are multiplied by.
+    pub(crate) fn scale(&self) -> f64 {
+        match self.scaling {
+            Scaling::InverseSqrtP => 1.0 / (self.head_dim as f64).sqrt(),
+            Scaling::None => 1.0,
+        }
+    }
+}
+
 /// Multi-head subspace self-attention; parameters `qkv.weight` and, for a free output map, `to_out.0.{weight,bias}`.
 #[derive(Debug)]
 pub struct Mssa {
@@ -89,10 +104,17 @@ pub struct Mssa {
 impl Mssa {
     /// An attention layer under `path`.
     pub fn new(path: &Path<'_>, config: &MssaConfig) -> Self {
+        Self::drawn(path, config, true, LinearInit::PyTorch)
+    }
+
+    /// An attention layer whose matrices are drawn as `init` says, with or without the bias of a free output map.
+    pub(crate) fn drawn(path: &Path<'_>, config: &MssaConfig, bias: bool, init: LinearInit) -> Self {
         let inner = config.heads * config.head_dim;
-        let qkv = Linear::new(&(path / "qkv"), config.d, inner, false, LinearInit::PyTorch);
-        let free = config.output_map == OutputMap::Free && !(config.heads == 1 && inner == config.d);
-        let output = free.then(|| Linear::new(&(path / "to_out" / "0"), inner, config.d, true, LinearInit::PyTorch));
+        let qkv = Linear::new(&(path / "qkv"), config.d, inner, false, init);
+        let output = config.has_output_map().then(|| {
+            let path = path / "to_out" / "0";
+            Linear::new(&path, inner, config.d, bias, init)
+        });
         Mssa { u: qkv.weight, shift: None, output, config: config.clone() }
     }
 
@@ -173,10 +195,7 @@ impl Mssa {
 
     /// What the scores are multiplied by.
     pub(crate) fn scale(&self) -> f64 {
-        match self.config.scaling {
-            Scaling::InverseSqrtP => 1.0 / (self.config.head_dim as f64).sqrt(),
-            Scaling::None => 1.0,
-        }
+        self.config.scale()
     }
 
     /// Number of heads K.

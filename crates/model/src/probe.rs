@@ -10,15 +10,17 @@ use tch::Tensor;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Site {
-    /// Tokens after patch embedding, class token and positions, `[B, n, d]`; shown once, as layer 0.
+    /// Tokens after patch embedding, class token (not ToST's, which comes later) and positions, `[B, n, d]`; shown once, as layer 0.
     Embed,
     /// What attention reads, `LN(Z^l)`, `[B, n, d]`.
     AttentionInput,
     /// `U_[K]^T LN(Z^l)`, the projection on the K subspaces, `[B, n, K p]`; heads are consecutive blocks of p.
-    /// ViT shows its keys here.
+    /// Multi-head self-attention shows its keys here.
     Uz,
     /// Attention maps, rows are queries, `[B, K, n, n]`.
     Attention,
+    /// How far each token belongs to each subspace, `Pi`, `[B, K, n]`, sums of one over the subspaces; ToST only.
+    Memberships,
     /// What attention adds, after the output map, `[B, n, d]`.
     MssaOut,
     /// `Z^{l+1/2}`, tokens after the compression step, `[B, n, d]`.
@@ -27,24 +29,31 @@ pub enum Site {
     IstaInput,
     /// The residual `h - D h` of the sparse code before the step, `[B, n, d]`; CRATE only.
     IstaResidual,
-    /// The hidden activations of an MLP, `[B, n, hidden]`; ViT only.
+    /// The hidden activations of an MLP, `[B, n, hidden]`; ViT, ToST, and CRATE with an MLP.
     MlpHidden,
+    /// The sparse code over an overcomplete dictionary, `[B, n, C d]`; CRATE-alpha only.
+    Code,
+    /// What the second step of a layer with a residual connection around it adds, `[B, n, d]`: all but CRATE, whose second step adds nothing.
+    IstaOut,
     /// `Z^{l+1}`, tokens after the layer, `[B, n, d]`.
     ZOut,
 }
 
 impl Site {
     /// Every site, in the order in which a layer shows them.
-    pub const ALL: [Site; 10] = [
+    pub const ALL: [Site; 13] = [
         Site::Embed,
         Site::AttentionInput,
         Site::Uz,
         Site::Attention,
+        Site::Memberships,
         Site::MssaOut,
         Site::ZHalf,
         Site::IstaInput,
         Site::IstaResidual,
         Site::MlpHidden,
+        Site::Code,
+        Site::IstaOut,
         Site::ZOut,
     ];
 
@@ -55,11 +64,14 @@ impl Site {
             Site::AttentionInput => "attention_input",
             Site::Uz => "uz",
             Site::Attention => "attn",
+            Site::Memberships => "pi",
             Site::MssaOut => "mssa_out",
             Site::ZHalf => "z_half",
             Site::IstaInput => "ista_input",
             Site::IstaResidual => "ista_residual",
             Site::MlpHidden => "mlp_hidden",
+            Site::Code => "code",
+            Site::IstaOut => "ista_out",
             Site::ZOut => "z_out",
         }
     }

@@ -10,8 +10,11 @@ use tch::Tensor;
 use tch::nn::{Init, Path};
 
 use crate::config::{ModelConfig, Pool, VisionModel, check_sizes};
-use crate::embed::{Grid, interpolate_positions, patchify};
-use crate::layers::{LayerNorm, Linear, LinearInit, map_is_faster, uniform};
+use crate::drop::{DropPath, check_rates, dropout};
+use crate::embed::{Grid, PatchConvolution, interpolate_positions, with_class_token};
+use crate::layers::{LayerNorm, Linear, LinearInit, uniform};
+use crate::mhsa::Mhsa;
+use crate::mlp::Mlp;
 use crate::probe::{NoProbe, Probe, Site, show, wants_any};
 use crate::recompute::{Layer, recomputed};
 use crate::{Error, Result};
@@ -41,6 +44,10 @@ pub struct VitConfig {
     pub hidden: Option<i64>,
     /// What the head reads; the mean is over the patches alone, normalised after pooling (timm's `avg`). Default: token.
     pub pool: Pool,
+    /// Stochastic depth in training: how often the last layer leaves out each of its steps; earlier layers do it less, the first never. Default: 0.
+    pub drop_path: f64,
+    /// Dropout of the embedding in training. Default: 0.
+    pub dropout: f64,
 }
 
 impl Default for VitConfig {
@@ -55,6 +62,8 @@ impl Default for VitConfig {
             heads: 3,
             hidden: None,
             pool: Pool::Token,
+            drop_path: 0.0,
+            dropout: 0.0,
         }
     }
 }
@@ -95,67 +104,41 @@ impl VitConfig {
         if !(1..=1 << 20).contains(&self.hidden()) {
             return Err(Error::Config(format!("hidden = {} must be between 1 and a million", self.hidden())));
         }
-        Ok(())
+        check_rates(self.drop_path, self.dropout)
     }
 }
 
 #[derive(Debug)]
 struct VitBlock {
     norm1: LayerNorm,
-    qkv: Linear,
-    proj: Linear,
+    attention: Mhsa,
     norm2: LayerNorm,
-    fc1: Linear,
-    fc2: Linear,
-    heads: i64,
+    mlp: Mlp,
+    drop: DropPath,
 }
 
 impl VitBlock {
-    fn new(path: &Path<'_>, config: &VitConfig) -> Self {
-        let (d, hidden, init) = (config.d, config.hidden(), LinearInit::Timm);
+    fn new(path: &Path<'_>, config: &VitConfig, layer: i64) -> Self {
+        let (d, heads, init) = (config.d, config.heads, LinearInit::Timm);
+        let qkv = Linear::new(&(path / "attn" / "qkv"), d, 3 * d, true, init);
+        let proj = Linear::new(&(path / "attn" / "proj"), d, d, true, init);
         VitBlock {
             norm1: LayerNorm::new(&(path / "norm1"), d, LAYER_NORM_EPS),
-            qkv: Linear::new(&(path / "attn" / "qkv"), d, 3 * d, true, init),
-            proj: Linear::new(&(path / "attn" / "proj"), d, d, true, init),
+            attention: Mhsa::new(qkv, proj, heads, 1.0 / ((d / heads) as f64).sqrt()),
             norm2: LayerNorm::new(&(path / "norm2"), d, LAYER_NORM_EPS),
-            fc1: Linear::new(&(path / "mlp" / "fc1"), d, hidden, true, init),
-            fc2: Linear::new(&(path / "mlp" / "fc2"), hidden, d, true, init),
-            heads: config.heads,
+            mlp: Mlp::new(&(path / "mlp"), d, config.hidden(), init),
+            drop: DropPath::new(config.drop_path, layer, config.depth),
         }
-    }
-
-    fn attention(&self, h: &Tensor, layer: usize, probe: &mut dyn Probe) -> Tensor {
-        let (b, n, d) = (h.size()[0], h.size()[1], h.size()[2]);
-        let p = d / self.heads;
-        let qkv = self.qkv.forward(h);
-        if probe.wants(layer, Site::Uz) {
-            probe.see(layer, Site::Uz, &qkv.narrow(2, d, d));
-        }
-        let qkv = qkv.view([b, n, 3, self.heads, p]).permute([2, 0, 3, 1, 4]); // 3 b k n p
-        let (q, k, v) = (qkv.get(0), qkv.get(1), qkv.get(2));
-        let scale = 1.0 / (p as f64).sqrt();
-        let o = if probe.wants(layer, Site::Attention) || map_is_faster(&q) {
-            let attention = (q.matmul(&k.transpose(-2, -1)) * scale).softmax(-1, None::<tch::Kind>);
-            show(probe, layer, Site::Attention, &attention);
-            attention.matmul(&v)
-        } else {
-            Tensor::scaled_dot_product_attention(&q, &k, &v, None::<&Tensor>, 0.0, false, scale, false)
-        };
-        self.proj.forward(&o.transpose(1, 2).reshape([b, n, d]))
     }
 
     fn forward(&self, z: &Tensor, layer: usize, probe: &mut dyn Probe) -> Tensor {
         let h = self.norm1.forward(z);
         show(probe, layer, Site::AttentionInput, &h);
-        let step = self.attention(&h, layer, probe);
-        show(probe, layer, Site::MssaOut, &step);
-        let half = z + step;
+        let half = z + self.drop.apply(self.attention.forward(&h, layer, probe));
         show(probe, layer, Site::ZHalf, &half);
         let h = self.norm2.forward(&half);
         show(probe, layer, Site::IstaInput, &h);
-        let hidden = self.fc1.forward(&h).gelu("none");
-        show(probe, layer, Site::MlpHidden, &hidden);
-        let out = half + self.fc2.forward(&hidden);
+        let out = half + self.drop.apply(self.mlp.forward(&h, layer, probe));
         show(probe, layer, Site::ZOut, &out);
         out
     }
@@ -164,13 +147,12 @@ impl VitBlock {
 impl Layer for VitBlock {
     fn share(&self) -> Self {
         let [norm1, norm2] = [&self.norm1, &self.norm2].map(|n| n.map(Tensor::shallow_clone));
-        let [qkv, proj, fc1, fc2] = [&self.qkv, &self.proj, &self.fc1, &self.fc2].map(Linear::share);
-        VitBlock { norm1, qkv, proj, norm2, fc1, fc2, heads: self.heads }
+        VitBlock { norm1, attention: self.attention.share(), norm2, mlp: self.mlp.share(), drop: self.drop }
     }
 
     fn parameters(&self) -> Vec<&Tensor> {
         let norms = [&self.norm1, &self.norm2].into_iter().flat_map(LayerNorm::parameters);
-        norms.chain([&self.qkv, &self.proj, &self.fc1, &self.fc2].into_iter().flat_map(Linear::parameters)).collect()
+        norms.chain(self.attention.parameters()).chain(self.mlp.parameters()).collect()
     }
 
     fn compute(&self, z: &Tensor) -> Tensor {
@@ -181,8 +163,7 @@ impl Layer for VitBlock {
 /// ViT for image classification.
 #[derive(Debug)]
 pub struct Vit {
-    patch_weight: Tensor,
-    patch_bias: Tensor,
+    patches: PatchConvolution,
     class_token: Tensor,
     positions: Tensor,
     blocks: Vec<VitBlock>,
@@ -190,6 +171,7 @@ pub struct Vit {
     head: Linear,
     config: VitConfig,
     recompute: bool,
+    training: bool,
 }
 
 impl Vit {
@@ -197,35 +179,30 @@ impl Vit {
     pub fn new(root: &Path<'_>, config: &VitConfig) -> Result<Self> {
         config.check()?;
         let (d, grid) = (config.d, config.grid());
-        let patch = root / "patch_embed" / "proj";
-        let bound = 1.0 / (grid.patch_dim() as f64).sqrt();
+        let bound = uniform(1.0 / (grid.patch_dim() as f64).sqrt());
         let normal = |stdev| Init::Randn { mean: 0.0, stdev };
         let norm = match config.pool {
             Pool::Token => "norm",
             Pool::Mean => "fc_norm",
         };
         Ok(Vit {
-            patch_weight: patch.var("weight", &[d, grid.channels, grid.patch[0], grid.patch[1]], uniform(bound)),
-            patch_bias: patch.var("bias", &[d], uniform(bound)),
+            patches: PatchConvolution::new(&(root / "patch_embed" / "proj"), &grid, d, bound, bound),
             class_token: root.var("cls_token", &[1, 1, d], normal(1e-6)),
             positions: root.var("pos_embed", &[1, grid.patches() + 1, d], normal(0.02)),
-            blocks: (0..config.depth).map(|l| VitBlock::new(&(root / "blocks" / l), config)).collect(),
+            blocks: (0..config.depth).map(|l| VitBlock::new(&(root / "blocks" / l), config, l)).collect(),
             norm: LayerNorm::new(&(root / norm), d, LAYER_NORM_EPS),
             head: Linear::new(&(root / "head"), d, config.classes, true, LinearInit::Timm),
             config: config.clone(),
             recompute: false,
+            training: false,
         })
     }
 
-    /// Patches through the strided convolution, computed as the one matrix product that it is.
     fn embed(&self, images: &Tensor) -> Result<Tensor> {
         let grid = self.config.grid().of_images(images)?;
-        let d = self.config.d;
-        let weight = self.patch_weight.reshape([d, grid.patch_dim()]);
-        let tokens = patchify(images, &grid).linear(&weight, Some(&self.patch_bias));
-        let class = self.class_token.expand([tokens.size()[0], 1, d], false).to_kind(tokens.kind());
+        let tokens = with_class_token(&self.class_token, &self.patches.forward(images, &grid));
         let positions = interpolate_positions(&self.positions, self.config.grid().shape(), grid.shape());
-        Ok(Tensor::cat(&[class, tokens], 1) + positions)
+        Ok(dropout(tokens + positions, self.config.dropout, self.training))
     }
 }
 
@@ -261,5 +238,10 @@ impl VisionModel for Vit {
 
     fn recompute_layers(&mut self, on: bool) {
         self.recompute = on;
+    }
+
+    fn set_training(&mut self, on: bool) {
+        self.training = on;
+        self.blocks.iter_mut().for_each(|block| block.drop.training = on);
     }
 }

@@ -149,7 +149,7 @@ impl Weights {
                 report += &format!("\n  mis-shaped: {name} is {found:?} in the file, {expected:?} in the model");
             }
         }
-        for name in self.tensors.keys().filter(|name| !variables.contains_key(*name)) {
+        for name in self.tensors.keys().filter(|name| !variables.contains_key(*name) && !is_batch_count(name)) {
             report += &format!("\n  unused: {name} {:?}", self.tensors[name].shape);
         }
         if !report.is_empty() && report.lines().skip(1).all(|line| line.contains("head")) {
@@ -181,6 +181,11 @@ fn fitted(name: &str, value: Tensor, model: &ModelConfig, options: LoadOptions) 
 /// Whether a parameter belongs to the classification head, which a new number of classes replaces.
 pub fn is_head(name: &str) -> bool {
     matches!(name, "mlp_head.1.weight" | "mlp_head.1.bias" | "head.weight" | "head.bias")
+}
+
+/// PyTorch's BatchNorm counts batches in a tensor that nothing reads, so no model here has it.
+fn is_batch_count(name: &str) -> bool {
+    name.ends_with(".num_batches_tracked")
 }
 
 fn is_positions(name: &str) -> bool {

@@ -20,7 +20,7 @@ use tch::{Kind, Tensor};
 use torch_extras::rows::{Back, Map, Norm, weight_gradient};
 use torch_extras::{attention, function};
 
-use crate::ista::{Ista, dictionary_gradient};
+use crate::ista::Ista;
 use crate::layers::{LayerNorm, Linear, computing_kind, without_autocast};
 use crate::mssa::{Mssa, attention_fits};
 
@@ -56,7 +56,7 @@ impl Parts<'_> {
         // Sums over bf16 rows, and what is added to them, are float32.
         let number = if kind == Kind::BFloat16 { Kind::Float } else { kind };
         let Parts { norm1, mssa, output, norm2, ista } = *self;
-        let (heads, scale, eta) = (mssa.head_count(), mssa.scale(), ista.eta());
+        let (heads, scale) = (mssa.head_count(), mssa.scale());
         let (out, kept) = tch::no_grad(|| self.compute(z, kind, number));
         let (Some(kept), Some((scale1, shift1)), Some((scale2, shift2)), Some(bias)) =
             (kept, &norm1.affine, &norm2.affine, &output.bias)
@@ -65,8 +65,8 @@ impl Parts<'_> {
         };
         let inputs = [z, scale1, shift1, &mssa.u, &output.weight, bias, scale2, shift2, &ista.dictionary];
         let kept = kept.each_ref();
-        function::attach("CRATE layer", &[&out], &inputs, &kept, backward(kind, heads, scale, eta))
-            .expect("all tensors are defined");
+        let back = backward(kind, heads, scale, ista.dictionary_gradient());
+        function::attach("CRATE layer", &[&out], &inputs, &kept, back).expect("all tensors are defined");
         out
     }
 
@@ -109,7 +109,7 @@ fn backward(
     kind: Kind,
     heads: i64,
     scale: f64,
-    eta: f64,
+    dictionary_gradient: impl Fn(&Tensor, &Tensor) -> Tensor + Send + 'static,
 ) -> impl Fn(&[Tensor], &[Option<Tensor>]) -> function::Gradients + Send + 'static {
     move |kept, grads| {
         let kept: &[Tensor; KEPT] = kept.try_into()?;
@@ -127,8 +127,8 @@ fn backward(
         };
         let lower = through_ista.backward(&grad.to_kind(kind).contiguous())?;
         let g = lower.g.ok_or("the layer ends in a ReLU")?;
-        let by_dictionary =
-            dictionary_gradient(dictionary, &weight_gradient(&g, &lower.h)?.to_kind(dictionary.kind()), eta);
+        let by_operator = weight_gradient(&g, &lower.h)?.to_kind(dictionary.kind());
+        let by_dictionary = dictionary_gradient(dictionary, &by_operator);
         drop(g);
         let by_half = lower.x;
 

@@ -84,10 +84,12 @@ fn attention_in_bf16_agrees_with_float32() {
 
 #[test]
 fn every_parameter_gets_a_gradient() {
-    for kind in ["crate-tiny", "vit-tiny"] {
+    for kind in ["crate-tiny", "crate-alpha-tiny", "tost-tiny", "vit-tiny"] {
         let mut config = ModelConfig::preset(kind).unwrap();
         match &mut config {
             ModelConfig::Crate(c) => (c.image, c.depth) = ([32, 32], 2),
+            ModelConfig::CrateAlpha(c) => (c.image, c.depth) = ([32, 32], 2),
+            ModelConfig::Tost(c) => (c.image, c.depth) = ([32, 32], 2),
             ModelConfig::Vit(c) => (c.image, c.depth) = ([32, 32], 2),
         }
         let _drawing = seeded(1);
@@ -104,7 +106,7 @@ fn every_parameter_gets_a_gradient() {
 /// bfloat16 keeps 8 bits of a number: half a per cent a rounding, a few roundings a layer.
 #[test]
 fn bfloat16_stays_near_float32() {
-    for config in [config(IstaForm::Auto), vit_micro("token")] {
+    for config in [config(IstaForm::Auto), alpha_micro(), tost_micro(), vit_micro("token")] {
         let (logits, expected) = {
             let _drawing = seeded(8);
             let store = nn::VarStore::new(Device::Cpu);
@@ -141,6 +143,11 @@ fn a_folded_model_gives_the_same_logits() {
         json!({"residual_base": "plain"}),
         json!({"output_map": "tied", "gamma": 0.7, "scaling": "none"}),
         json!({"heads": 1, "pool": "mean"}),
+        json!({"attention": "mhsa"}),
+        json!({"attention": "mhsa", "sparsify": "mm_prox", "pool": "mean"}),
+        json!({"attention": "mhsa", "residual_base": "normalised", "sparsify": "mlp"}),
+        json!({"sparsify": "mm_prox"}),
+        json!({"sparsify": "mlp", "pool": "mean"}),
     ];
     for choice in choices {
         let mut fields = serde_json::to_value(config(IstaForm::Auto)).unwrap();
@@ -166,12 +173,19 @@ fn a_folded_model_gives_the_same_logits() {
 /// The last layer for the class token alone against all tokens of it, which a probe has computed.
 #[test]
 fn the_class_token_alone_is_that_of_the_whole_layer() {
-    for base in ["raw", "normalised", "plain"] {
-        let mut fields = serde_json::to_value(config(IstaForm::Auto)).unwrap();
-        fields["residual_base"] = json!(base);
-        let config: ModelConfig = serde_json::from_value(fields).unwrap();
+    let variants = [
+        small("crate", json!({})),
+        small("crate", json!({"residual_base": "normalised"})),
+        small("crate", json!({"residual_base": "plain"})),
+        small("crate", json!({"attention": "mhsa", "head_dim": 5})),
+        small("crate", json!({"attention": "mhsa", "sparsify": "mlp", "residual_base": "normalised"})),
+        small("crate", json!({"sparsify": "mm_prox"})),
+        small("crate_alpha", json!({})),
+        small("crate_alpha", json!({"residual": false, "decoupled": false})),
+    ];
+    for config in variants {
         for (a, b) in run(&config, &[]).iter().zip(&run(&config, &[Site::ZHalf])) {
-            assert_close(a, b, 1e-12, base);
+            assert_close(a, b, 1e-12, &format!("{config:?}"));
         }
     }
 }
@@ -195,12 +209,16 @@ fn the_whole_layer_shows_its_tokens() {
     }
 }
 
-/// Layers computed again in the backward pass give what layers kept give: in both models, and in what autocast computes too.
+/// Layers computed again in the backward pass give what layers kept give: in every model, and in what autocast computes too.
 #[test]
 fn recomputed_layers_give_the_same_gradients() {
     let variants = [
         json!({"kind": "crate", "d": 24, "heads": 3, "pool": "mean"}),
         json!({"kind": "crate", "d": 24, "heads": 3, "residual_base": "normalised", "output_map": "tied"}),
+        json!({"kind": "crate", "d": 24, "heads": 3, "sparsify": "mm_prox"}),
+        json!({"kind": "crate", "d": 24, "heads": 3, "attention": "mhsa", "sparsify": "mlp"}),
+        json!({"kind": "crate_alpha", "d": 24, "heads": 3}),
+        json!({"kind": "tost", "d": 24, "heads": 3}),
         json!({"kind": "vit", "d": 24, "heads": 3, "hidden": 48}),
     ];
     for mut fields in variants {

@@ -56,6 +56,93 @@ fn vit_with_mean_pooling() {
 }
 
 #[test]
+fn crate_alpha() {
+    check("crate_alpha_micro.safetensors", alpha_micro());
+}
+
+#[test]
+fn tost_in_evaluation() {
+    check("tost_micro.safetensors", tost_micro());
+}
+
+/// BatchNorm by the batch's statistics: logits, loss, the running statistics afterwards, and the gradient of the first convolution.
+#[test]
+fn tost_in_training() {
+    let golden = Golden::open("tost_micro.safetensors");
+    let mut loaded = load(&tost_micro(), &golden);
+    loaded.model.set_training(true);
+    let logits = loaded.model.forward(golden.get("input.images"), &mut NoProbe).unwrap();
+    assert_close(&logits, golden.get("train.logits"), OUTPUT, "logits");
+    let loss = cross_entropy(&logits, golden.get("input.labels"));
+    assert_close(&loss.view([1]), golden.get("train.loss_ce"), OUTPUT, "loss");
+    let first = "patch_embed.proj.0.0.weight";
+    assert_close(
+        &gradients(&loaded.store, &loss)[first],
+        golden.get(&format!("train.grad.{first}")),
+        GRADIENT,
+        "gradient of the first convolution",
+    );
+    let variables = loaded.store.variables();
+    let statistics = golden.under("train.buffer.").into_iter().filter(|(name, _)| name.contains("running_"));
+    let mut seen = 0;
+    for (name, expected) in statistics {
+        assert_close(&variables[&name], &expected, OUTPUT, &name);
+        seen += 1;
+    }
+    assert_eq!(seen, 6);
+    loaded.model.set_training(false);
+    let _ = loaded.model.forward(golden.get("input.images"), &mut NoProbe).unwrap();
+    let after = &variables["patch_embed.proj.0.1.running_mean"];
+    assert_close(
+        after,
+        golden.get("train.buffer.patch_embed.proj.0.1.running_mean"),
+        OUTPUT,
+        "evaluation moves nothing",
+    );
+}
+
+/// Activations under the names that other sites have in these files.
+#[test]
+fn every_activation_of_the_relatives() {
+    let alpha = [
+        (Site::Uz, "uz"),
+        (Site::Attention, "attn"),
+        (Site::MssaOut, "mssa_out"),
+        (Site::ZHalf, "z_half"),
+        (Site::IstaOut, "ista_out"),
+        (Site::ZOut, "out"),
+    ];
+    let tost = [
+        (Site::Uz, "w"),
+        (Site::Memberships, "pi"),
+        (Site::MssaOut, "tssa_out"),
+        (Site::IstaOut, "mlp_out"),
+        (Site::ZOut, "out"),
+    ];
+    for (file, config, names) in [
+        ("crate_alpha_micro.safetensors", alpha_micro(), &alpha[..]),
+        ("tost_micro.safetensors", tost_micro(), &tost[..]),
+    ] {
+        let golden = Golden::open(file);
+        let loaded = load(&config, &golden);
+        let mut recorder = Recorder::new(&Site::ALL);
+        let tokens = loaded.model.tokens(golden.get("input.images"), &mut recorder).unwrap();
+        assert_close(recorder.get(0, Site::Embed).unwrap(), golden.get("act.embed.out"), OUTPUT, "embedding");
+        for layer in 0..2 {
+            for (site, name) in names {
+                let name = format!("act.layer{layer}.{name}");
+                assert_close(recorder.get(layer, *site).unwrap(), golden.get(&name), OUTPUT, &name);
+            }
+        }
+        if let ModelConfig::Tost(_) = config {
+            assert_close(&tokens, golden.get("act.cls_layer1.out"), OUTPUT, "class attention");
+            let features = loaded.model.features(golden.get("input.images"), &mut NoProbe).unwrap();
+            assert_close(&features, &golden.get("act.norm.out").select(1, 0), OUTPUT, "features");
+        }
+    }
+}
+
+#[test]
 fn every_named_activation() {
     for (file, config) in
         [("crate_micro.safetensors", crate_micro()), ("crate_mean_rect.safetensors", crate_mean_rect())]
@@ -111,6 +198,39 @@ fn shapes_tell_the_config_and_heads_must_be_named() {
     assert!(error.contains("--set model.image="), "{error}");
     let fields = json!({"heads": 3, "channels": 1, "patch": [7, 14], "image": [28, 42], "pool": "mean"});
     assert_eq!(infer(&weights, &given(fields)).unwrap().config, crate_mean_rect());
+}
+
+/// Heads are told by ToST's temperatures, and must be named for CRATE-alpha; PyTorch's counts of batches are no obstacle.
+#[test]
+fn the_relatives_files_load_by_name() {
+    for (file, expected, fields) in [
+        ("crate_alpha_micro.safetensors", alpha_micro(), json!({"heads": 4})),
+        ("tost_micro.safetensors", tost_micro(), json!({"image": [32, 32]})),
+    ] {
+        let mut weights = weights_of(file);
+        let strip = |(name, value): (String, _)| {
+            let name = name.strip_prefix("param.").or(name.strip_prefix("buffer."))?;
+            Some((name.to_owned(), value))
+        };
+        weights.tensors = std::mem::take(&mut weights.tensors).into_iter().filter_map(strip).collect();
+        let mut expected = expected;
+        if let ModelConfig::Tost(c) = &mut expected {
+            c.hidden = Some(192);
+        }
+        let inferred = infer(&weights, &given(fields)).unwrap();
+        assert_eq!(inferred.config, expected, "{file}");
+        if file.starts_with("crate_alpha") {
+            let error = infer(&weights, &given(json!({}))).unwrap_err().to_string();
+            assert!(error.contains("--set model.heads="), "{error}");
+            assert!(inferred.notes.iter().any(|note| note.contains("steps = 2")), "{:?}", inferred.notes);
+        }
+        let golden = Golden::open(file);
+        let store = nn::VarStore::new(Device::Cpu);
+        let model = expected.build(&store.root()).unwrap();
+        weights.load_into(&store.variables(), &expected, LoadOptions::default()).unwrap();
+        let logits = model.forward(golden.get("input.images"), &mut NoProbe).unwrap();
+        assert_close(&logits, golden.get("output.logits"), OUTPUT, file);
+    }
 }
 
 #[test]

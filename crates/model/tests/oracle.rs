@@ -6,10 +6,12 @@ mod common;
 
 use common::seeded;
 use ndarray::{Array1, Array2, Axis};
-use rate_reduction::{Codebook, MultiHead, Precision, ista, ista_backward, ista_one_product, ista_operator, mssa};
+use rate_reduction::{
+    Codebook, MultiHead, Precision, ista, ista_backward, ista_one_product, ista_operator, mm_prox_closed, mssa,
+};
 use tch::{Device, Kind, Tensor, nn};
 use whitebox_model::NoProbe;
-use whitebox_model::ista::{Ista, IstaConfig, IstaForm};
+use whitebox_model::ista::{Ista, IstaConfig, IstaForm, Step};
 use whitebox_model::mssa::{Mssa, MssaConfig, OutputMap, Scaling};
 
 const D: i64 = 12;
@@ -94,7 +96,7 @@ fn ista_equals_the_oracle_in_value_and_gradient() {
         let _drawing = seeded(13);
         let mut store = nn::VarStore::new(Device::Cpu);
         let (eta, lambda) = (0.2, 0.3);
-        let layer = Ista::new(&store.root(), &IstaConfig { d: D, eta, lambda, form });
+        let layer = Ista::new(&store.root(), &IstaConfig { d: D, eta, lambda, form, ..IstaConfig::default() });
         store.double();
         let dictionary = &store.variables()["weight"];
         let (z, upstream) = (draw(&[1, TOKENS, D]).set_requires_grad(true), draw(&[1, TOKENS, D]));
@@ -112,4 +114,21 @@ fn ista_equals_the_oracle_in_value_and_gradient() {
         assert_same(&z.grad().squeeze_dim(0).tr(), &gradient.z, "gradient of Z");
         assert_same(&dictionary.grad(), &gradient.d, "gradient of D");
     }
+}
+
+#[test]
+fn mm_prox_equals_the_oracle() {
+    let _drawing = seeded(14);
+    let mut store = nn::VarStore::new(Device::Cpu);
+    let (lambda, precision) = (0.3, Precision::from_eps(0.7).unwrap());
+    let mm_alpha = precision.alpha(D as usize, TOKENS as usize).unwrap();
+    let config = IstaConfig { d: D, step: Step::MmProx, lambda, mm_alpha, ..IstaConfig::default() };
+    let layer = Ista::new(&store.root(), &config);
+    store.double();
+    let z = draw(&[1, TOKENS, D]);
+    let out = tch::no_grad(|| layer.forward(&z, 0, &mut NoProbe));
+    let d = matrix(&store.variables()["weight"]);
+    let column_z = matrix(&z.squeeze_dim(0)).reversed_axes();
+    let expected = mm_prox_closed(column_z.view(), d.view(), precision, lambda).unwrap();
+    assert_same(&out.squeeze_dim(0).tr(), &expected, "eq 92");
 }

@@ -93,6 +93,16 @@ fn published_parameter_counts() {
     assert_eq!(count("crate-small"), 13_116_328);
     assert_eq!(count("crate-base"), 22_796_008);
     assert_eq!(count("crate-large"), 77_641_192);
+    // 4.81M, 40.98M, 72.3M, 253.8M and 527M
+    assert_eq!(count("crate-alpha-tiny"), 4_811_944);
+    assert_eq!(count("crate-alpha-small"), 40_975_912);
+    assert_eq!(count("crate-alpha-base"), 72_328_936);
+    assert_eq!(count("crate-alpha-large"), 253_773_800);
+    assert_eq!(count("crate-alpha-huge"), 526_973_160);
+    // 5.8M and 22.6M; for M the paper's table says 68.1M, which the released shape does not have
+    assert_eq!(count("tost-tiny"), 5_769_328);
+    assert_eq!(count("tost-small"), 22_589_944);
+    assert_eq!(count("tost-medium"), 71_481_064);
     assert_eq!(count("vit-tiny"), 5_717_416);
     assert_eq!(count("vit-small"), 22_050_664);
 }
@@ -104,7 +114,18 @@ fn counted_parameters_are_those_that_are_built() {
         crate_mean_rect(),
         vit_micro("token"),
         vit_micro("mean"),
+        alpha_micro(),
+        tost_micro(),
         ModelConfig::preset("crate-tiny").unwrap(),
+        ModelConfig::preset("crate-alpha-tiny").unwrap(),
+        ModelConfig::preset("tost-tiny").unwrap(),
+        small("crate", json!({"attention": "mhsa", "head_dim": 7})),
+        small("crate", json!({"sparsify": "mm_prox"})),
+        small("crate", json!({"attention": "mhsa", "sparsify": "mlp"})),
+        small("crate_alpha", json!({"overcomplete": 1, "decoupled": false, "residual": false, "steps": 3})),
+        small("crate_alpha", json!({"heads": 1})),
+        small("tost", json!({"stem": "patch", "patch": [8, 4], "qkv_bias": false, "class_layers": 1, "hidden": 40})),
+        small("tost", json!({"patch": [2, 2]})),
     ];
     for config in configs {
         let store = nn::VarStore::new(Device::Cpu);
@@ -117,6 +138,50 @@ fn counted_parameters_are_those_that_are_built() {
         let built: usize = store.trainable_variables().iter().map(Tensor::numel).sum();
         assert_eq!(built as u64, model.config().cost().parameters);
     }
+}
+
+/// A recipe may describe what no machine holds: that is counted and refused for its size, and nothing overflows.
+#[test]
+fn the_largest_models_are_counted() {
+    let side = 1 << 20;
+    for (kind, more) in [
+        ("crate", json!({"patch": [1, 1]})),
+        ("crate", json!({"patch": [1, 1], "attention": "mhsa", "sparsify": "mlp", "head_dim": 1 << 20})),
+        ("crate_alpha", json!({"patch": [1, 1], "overcomplete": 64, "steps": 64, "head_dim": 1 << 20})),
+        ("tost", json!({"patch": [2, 2], "class_layers": 64, "hidden": 1 << 20})),
+        ("tost", json!({"patch": [side, side], "stem": "patch"})),
+        ("vit", json!({"patch": [1, 1], "hidden": 1 << 20})),
+    ] {
+        let mut fields = json!({"image": [side, side], "channels": side, "classes": 1 << 24, "d": 1 << 16, "depth": 1 << 12, "heads": 1 << 12});
+        fields.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let config = small(kind, fields);
+        config.check().unwrap();
+        let cost = config.cost();
+        let _ = cost.training_step(1 << 20);
+        assert!(cost.training_bytes(1, 2) > 1 << 50, "{kind}: {cost:?}");
+    }
+}
+
+/// The operations of n, 2n and 4n tokens: a straight line for ToST, and for CRATE one with `2 K p n^2` a layer on top.
+#[test]
+fn operations_grow_with_tokens_as_the_attention_says() {
+    let [once, twice, four] = [1, 2, 4].map(|times| {
+        let image = json!({"image": [16 * times, 24], "pool": "mean"});
+        let tost = small("tost", json!({"image": image["image"]})).cost();
+        let patch_stem = small("tost", json!({"image": image["image"], "stem": "patch"})).cost();
+        let whole = |cost: whitebox_model::count::Cost| (cost.forward_per_image + cost.forward_once) as i64;
+        [
+            whole(tost),
+            whole(patch_stem),
+            whole(small("crate", image.clone()).cost()),
+            whole(small("crate_alpha", image).cost()),
+        ]
+    });
+    let bend = |model: usize| (four[model] - twice[model]) - 2 * (twice[model] - once[model]);
+    assert_eq!((bend(0), bend(1)), (0, 0));
+    let (patches, layers, kp) = (6, 2, 24);
+    // (4n)^2 - 3 (2n)^2 + 2 n^2 = 6 n^2
+    assert_eq!((bend(2), bend(3)), (6 * patches * patches * layers * 2 * kp, 6 * patches * patches * layers * 2 * kp));
 }
 
 #[test]

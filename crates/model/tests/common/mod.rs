@@ -52,6 +52,8 @@ pub fn load(config: &ModelConfig, golden: &Golden) -> Loaded {
     let store = nn::VarStore::new(Device::Cpu);
     let model = config.build(&store.root()).unwrap();
     let mut parameters = golden.under("param.");
+    // PyTorch's BatchNorm counts batches, which nothing reads.
+    parameters.extend(golden.under("buffer.").into_iter().filter(|(name, _)| !name.ends_with("num_batches_tracked")));
     tch::no_grad(|| {
         for (name, variable) in store.variables() {
             let value = parameters.remove(&name).unwrap_or_else(|| panic!("no golden parameter {name}"));
@@ -91,6 +93,54 @@ pub fn vit_micro(pool: &str) -> ModelConfig {
     .unwrap()
 }
 
+pub fn alpha_micro() -> ModelConfig {
+    serde_json::from_value(json!({"kind": "crate_alpha", "image": [32, 32], "patch": [8, 8], "d": 48, "depth": 2,
+        "heads": 4, "classes": 10}))
+    .unwrap()
+}
+
+pub fn tost_micro() -> ModelConfig {
+    serde_json::from_value(json!({"kind": "tost", "image": [32, 32], "patch": [8, 8], "d": 48, "depth": 2, "heads": 4,
+        "classes": 10}))
+    .unwrap()
+}
+
+/// A small model of `kind` on images `[B, 2, 16, 24]`, with other fields than these defaults.
+pub fn small(kind: &str, fields: Value) -> ModelConfig {
+    let mut all = json!({"kind": kind, "image": [16, 24], "patch": [8, 8], "channels": 2, "classes": 5, "d": 24, "depth": 2,
+        "heads": 3});
+    all.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+    serde_json::from_value(all).unwrap()
+}
+
+/// Draws a model from a seed, with parameters that were drawn as ones and zeros moved away from these.
+pub fn drawn(config: &ModelConfig, seed: i64) -> (nn::VarStore, Box<dyn VisionModel>) {
+    let _drawing = seeded(seed);
+    let store = nn::VarStore::new(Device::Cpu);
+    let model = config.build(&store.root()).unwrap();
+    let mut named: Vec<_> = store.variables().into_iter().filter(|(_, v)| v.requires_grad()).collect();
+    named.sort_by(|a, b| a.0.cmp(&b.0));
+    tch::no_grad(|| named.iter_mut().for_each(|(_, v)| drop(v.g_add_(&(v.randn_like() * 0.2)))));
+    (store, model)
+}
+
+/// The gradient of `f` by the entries of `x`, from differences; in f64.
+pub fn differences(x: &Tensor, f: impl Fn() -> f64) -> Tensor {
+    let h = 1e-6;
+    let (flat, found) = (x.detach().view([-1]), x.zeros_like().detach().view([-1]));
+    for i in 0..flat.size()[0] {
+        let (mut entry, value) = (flat.get(i), flat.double_value(&[i]));
+        let mut at = |value: f64| {
+            let _ = entry.fill_(value);
+            f()
+        };
+        let slope = (at(value + h) - at(value - h)) / (2.0 * h);
+        at(value);
+        let _ = found.get(i).fill_(slope);
+    }
+    found.view(&x.size()[..])
+}
+
 /// `||a - b|| / ||b||`, in f64.
 pub fn relative_error(a: &Tensor, b: &Tensor) -> f64 {
     assert_eq!(a.size(), b.size());
@@ -105,11 +155,12 @@ pub fn assert_close(a: &Tensor, b: &Tensor, tolerance: f64, what: &str) {
     assert!(error <= tolerance, "{what}: relative error {error:.3e}, at most {tolerance:.0e} allowed");
 }
 
-/// Gradients by name after a backward pass from `loss`.
+/// Gradients of all that has one by name, after a backward pass from `loss`.
 pub fn gradients(store: &nn::VarStore, loss: &Tensor) -> HashMap<String, Tensor> {
-    for (_, mut v) in store.variables() {
+    let trainable = || store.variables().into_iter().filter(|(_, v)| v.requires_grad());
+    for (_, mut v) in trainable() {
         v.zero_grad();
     }
     loss.backward();
-    store.variables().into_iter().map(|(name, v)| (name, v.grad().copy())).collect()
+    trainable().map(|(name, v)| (name, v.grad().copy())).collect()
 }
