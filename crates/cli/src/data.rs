@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use whitebox_datasets::{
     Batch, Dataset, ImageFolder, Loader, LoaderConfig, OnCorrupt, Pipeline, Split, Subset, Transform, cifar, digits,
-    idx,
+    flowers, idx, pets,
 };
 use whitebox_train::{BoxError, Source};
 
@@ -25,6 +25,10 @@ pub enum SetName {
     Cifar10,
     /// CIFAR-100, binary files or a folder.
     Cifar100,
+    /// Oxford Flowers-102: `jpg/`, `imagelabels.mat`, `setid.mat`.
+    Flowers102,
+    /// Oxford-IIIT Pets: `images/` and `annotations/`.
+    Pets,
     /// 1,797 digits of 8x8 pixels that lie in `data/`; every fifth validates.
     Digits,
     /// One's own images: `train/CLASS/*` and `val/CLASS/*`, or `CLASS/*` alone, of which every tenth validates.
@@ -57,6 +61,10 @@ pub struct DataConfig {
     pub eval: Vec<Transform>,
     /// Images in a (micro-)batch.
     pub batch_size: usize,
+    /// How often an image comes in the epochs that it is part of, each time prepared anew (repeated augmentation); an epoch stays as long as it is.
+    /// Default: 1.
+    #[serde(default = "once")]
+    pub repeats: usize,
     /// Images in a batch of an evaluation. Default: 256.
     #[serde(default = "default_eval_batch")]
     pub eval_batch_size: usize,
@@ -70,6 +78,10 @@ pub struct DataConfig {
 
 fn default_eval_batch() -> usize {
     256
+}
+
+fn once() -> usize {
+    1
 }
 
 fn default_workers() -> usize {
@@ -87,7 +99,9 @@ pub struct Sets {
 impl DataConfig {
     /// Refuses values that cannot be meant, before the set is opened.
     pub fn check(&self) -> Result<()> {
-        for (key, value) in [("batch_size", self.batch_size), ("eval_batch_size", self.eval_batch_size)] {
+        for (key, value) in
+            [("batch_size", self.batch_size), ("eval_batch_size", self.eval_batch_size), ("repeats", self.repeats)]
+        {
             if value == 0 {
                 bail!("data.{key} = 0: expected at least 1");
             }
@@ -114,6 +128,8 @@ impl DataConfig {
             SetName::Mnist => Arc::new(idx::mnist(&folder, split)?),
             SetName::Cifar10 => cifar::cifar10(&folder, split)?,
             SetName::Cifar100 => cifar::cifar100(&folder, split)?,
+            SetName::Flowers102 => Arc::new(flowers::flowers102(&folder, split)?),
+            SetName::Pets => Arc::new(pets::pets(&folder, split)?),
             SetName::Digits => {
                 let file = if folder.is_dir() { folder.join("digits.csv.gz") } else { folder };
                 let (train, test) = Subset::hold_out(Arc::new(digits::open(&file)?), 5)?;
@@ -143,6 +159,9 @@ impl DataConfig {
                 if !folder.exists() {
                     let get = match self.set {
                         SetName::Cifar100 => "get the official binary files from its authors' page".to_owned(),
+                        SetName::Flowers102 | SetName::Pets => {
+                            "get the official archives from its authors' page".to_owned()
+                        }
                         _ => format!("get it with `cargo xtask data {name}`"),
                     };
                     bail!("{name} is not at {}; {get}, or name its folder with --set data.path=DIR", folder.display());
@@ -171,30 +190,28 @@ impl DataConfig {
 
     /// A loader of training images, shuffled by `seed` and epoch.
     pub fn train_loader(&self, set: Arc<dyn Dataset>, seed: u64) -> Result<Loader> {
-        self.loader(set, self.train_pipeline()?, self.batch_size, seed, true)
+        let repeats = self.repeats;
+        self.loader(set, self.train_pipeline()?, LoaderConfig { repeats, ..self.shuffled(seed) })
     }
 
     /// A loader of training images without augmentation, for models that compare.
     pub fn plain_loader(&self, set: Arc<dyn Dataset>, seed: u64) -> Result<Loader> {
-        self.loader(set, self.eval_pipeline()?, self.batch_size, seed, true)
+        self.loader(set, self.eval_pipeline()?, self.shuffled(seed))
     }
 
     /// A loader of images in their order.
     pub fn eval_loader(&self, set: Arc<dyn Dataset>) -> Result<Loader> {
-        self.loader(set, self.eval_pipeline()?, self.eval_batch_size, 0, false)
+        let (batch_size, shuffle) = (self.eval_batch_size, false);
+        self.loader(set, self.eval_pipeline()?, LoaderConfig { batch_size, shuffle, ..self.shuffled(0) })
     }
 
-    fn loader(
-        &self,
-        set: Arc<dyn Dataset>,
-        pipeline: Pipeline,
-        batch_size: usize,
-        seed: u64,
-        shuffle: bool,
-    ) -> Result<Loader> {
+    fn shuffled(&self, seed: u64) -> LoaderConfig {
         let on_corrupt = if self.skip_corrupt { OnCorrupt::Skip } else { OnCorrupt::Fail };
-        let config =
-            LoaderConfig { batch_size, workers: self.workers, seed, shuffle, on_corrupt, ..Default::default() };
+        let (batch_size, workers) = (self.batch_size, self.workers);
+        LoaderConfig { batch_size, workers, seed, shuffle: true, on_corrupt, ..Default::default() }
+    }
+
+    fn loader(&self, set: Arc<dyn Dataset>, pipeline: Pipeline, config: LoaderConfig) -> Result<Loader> {
         Ok(Loader::new(set, Arc::new(pipeline), config)?)
     }
 }

@@ -22,6 +22,16 @@ pub const BUILT_IN: &[(&str, &str)] = &[
     ("fashion-mnist", include_str!("../recipes/fashion-mnist.toml")),
     ("fashion-mnist-vit", include_str!("../recipes/fashion-mnist-vit.toml")),
     ("image-folder", include_str!("../recipes/image-folder.toml")),
+    ("cifar10", include_str!("../recipes/cifar10.toml")),
+    ("imagenet-crate-tiny", include_str!("../recipes/imagenet-crate-tiny.toml")),
+    ("imagenet-crate-small", include_str!("../recipes/imagenet-crate-small.toml")),
+    ("imagenet-crate-base", include_str!("../recipes/imagenet-crate-base.toml")),
+    ("imagenet-crate-large", include_str!("../recipes/imagenet-crate-large.toml")),
+    ("imagenet21k-crate-base", include_str!("../recipes/imagenet21k-crate-base.toml")),
+    ("finetune-cifar10", include_str!("../recipes/finetune-cifar10.toml")),
+    ("finetune-cifar100", include_str!("../recipes/finetune-cifar100.toml")),
+    ("finetune-flowers102", include_str!("../recipes/finetune-flowers102.toml")),
+    ("finetune-pets", include_str!("../recipes/finetune-pets.toml")),
 ];
 
 /// One experiment.
@@ -212,6 +222,8 @@ pub fn model_from_fields(mut fields: Map<String, Value>) -> Result<ModelConfig> 
     let kind = fields.get("kind").and_then(Value::as_str).map(str::to_owned);
     let config = match kind.as_deref() {
         Some("crate") => typed(untagged(fields)).map(ModelConfig::Crate),
+        Some("crate_alpha") => typed(untagged(fields)).map(ModelConfig::CrateAlpha),
+        Some("tost") => typed(untagged(fields)).map(ModelConfig::Tost),
         Some("vit") => typed(untagged(fields)).map(ModelConfig::Vit),
         _ => typed(Value::Object(fields)),
     };

@@ -154,6 +154,7 @@ impl Work {
         let store = nn::VarStore::new(device);
         let mut model = config.build(&store.root())?;
         model.recompute_layers(args.recompute);
+        model.set_training(args.pass == Pass::Training);
         let grid = config.grid();
         let mut variables: Vec<_> = store.variables().into_iter().collect();
         variables.sort_by(|a, b| a.0.cmp(&b.0));

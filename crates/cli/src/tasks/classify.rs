@@ -148,6 +148,7 @@ impl Task for Classify {
         if batch.labels.is_empty() {
             return Ok(None);
         }
+        self.model.set_training(true);
         let ClassifyConfig { label_smoothing, mix, .. } = &self.classify;
         let images = images_of(batch, self.device());
         let labels = Tensor::from_slice(&batch.labels).to_device(self.device());
@@ -173,6 +174,7 @@ impl Task for Classify {
     }
 
     fn evaluate(&mut self, progress: &mut dyn FnMut(u64, u64)) -> Result<Vec<(String, f64)>, BoxError> {
+        self.model.set_training(false);
         let found = evaluate(self.model.as_ref(), &self.validation, self.device(), progress)?;
         Ok(found.metrics())
     }
