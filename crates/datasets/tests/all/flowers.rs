@@ -95,7 +95,7 @@ fn every_type_of_value_reads() {
     for (kind, bytes) in kinds {
         let row = matlab_row("labels", kind, 5, &bytes);
         let other = matlab_row("others", 2, 1, &[9]);
-        for file in [matlab(&[row.clone()]), matlab(&[other, matlab_packed(&row)])] {
+        for file in [matlab(std::slice::from_ref(&row)), matlab(&[other, matlab_packed(&row)])] {
             assert_eq!(labels_of(&with_labels(dir.path(), &file).unwrap()), [2, 101, 0, 76, 76], "type {kind}");
         }
     }
