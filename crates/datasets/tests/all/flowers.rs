@@ -54,6 +54,19 @@ fn parts_have_their_images_and_labels() {
     }
 }
 
+/// Made with SciPy 1.17: `savemat("imagelabels.mat", {"note": "text", "labels": uint8 row}, do_compression=True)` and
+/// `savemat("setid.mat", {"trnid": double row, "valid": one uint16, "tstid": int32 column})`.
+#[test]
+fn files_that_scipy_wrote_read() {
+    let dir = TempDir::new().unwrap();
+    layout(dir.path());
+    put(dir.path().join("imagelabels.mat"), include_bytes!("../data/imagelabels.mat"));
+    put(dir.path().join("setid.mat"), include_bytes!("../data/setid.mat"));
+    let whole = flowers::parts(dir.path(), &[Part::Train, Part::Validation, Part::Test]).unwrap();
+    assert_eq!(labels_of(&whole), [2, 101, 0, 76, 76]);
+    assert!(whole.source(4).ends_with("image_00004.jpg"));
+}
+
 #[test]
 fn what_is_not_there_is_said() {
     let dir = TempDir::new().unwrap();
