@@ -54,6 +54,19 @@ fn parts_have_their_images_and_labels() {
     }
 }
 
+/// Made with SciPy 1.17: `savemat("imagelabels.mat", {"note": "text", "labels": uint8 row}, do_compression=True)` and
+/// `savemat("setid.mat", {"trnid": double row, "valid": one uint16, "tstid": int32 column})`.
+#[test]
+fn files_that_scipy_wrote_read() {
+    let dir = TempDir::new().unwrap();
+    layout(dir.path());
+    put(dir.path().join("imagelabels.mat"), include_bytes!("../data/imagelabels.mat"));
+    put(dir.path().join("setid.mat"), include_bytes!("../data/setid.mat"));
+    let whole = flowers::parts(dir.path(), &[Part::Train, Part::Validation, Part::Test]).unwrap();
+    assert_eq!(labels_of(&whole), [2, 101, 0, 76, 76]);
+    assert!(whole.source(4).ends_with("image_00004.jpg"));
+}
+
 #[test]
 fn what_is_not_there_is_said() {
     let dir = TempDir::new().unwrap();
@@ -95,7 +108,7 @@ fn every_type_of_value_reads() {
     for (kind, bytes) in kinds {
         let row = matlab_row("labels", kind, 5, &bytes);
         let other = matlab_row("others", 2, 1, &[9]);
-        for file in [matlab(&[row.clone()]), matlab(&[other, matlab_packed(&row)])] {
+        for file in [matlab(std::slice::from_ref(&row)), matlab(&[other, matlab_packed(&row)])] {
             assert_eq!(labels_of(&with_labels(dir.path(), &file).unwrap()), [2, 101, 0, 76, 76], "type {kind}");
         }
     }
