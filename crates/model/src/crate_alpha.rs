@@ -111,7 +111,7 @@ impl CrateAlphaConfig {
         CrateAlphaConfig { d: 768, heads: 12, ..Self::default() }
     }
 
-    /// CRATE-alpha-L: L 24, d 1024, K 16. At patch 16 as the others; the published results are at 14 and 8.
+    /// CRATE-alpha-L: L 24, d 1024, K 16. At patch 16 as the others; the published results are at 32, 14 and 8.
     pub fn large() -> Self {
         CrateAlphaConfig { d: 1024, heads: 16, depth: 24, ..Self::default() }
     }

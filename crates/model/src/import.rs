@@ -38,7 +38,8 @@ pub fn infer(weights: &Weights, given: &Map<String, Value>) -> Result<Inferred> 
         return Err(Error::File {
             path: weights.path.display().to_string(),
             problem: format!(
-                "its tensors have neither the names of the official CRATE, CRATE-alpha or ToST code nor timm's ViT names (it has {} tensors: {}, ...)",
+                "its tensors have neither the names of the official CRATE, CRATE-alpha or ToST code nor \
+                 timm's ViT names (it has {} tensors: {}, ...)",
                 weights.tensors.len(),
                 names.join(", ")
             ),
@@ -132,16 +133,16 @@ fn alpha_from_shapes(weights: &Weights, given: &Map<String, Value>) -> Result<Fi
     let heads = heads(weights, given)?;
     let overcomplete = atoms / d.max(1);
     let mut notes = vec![format!(
-        "from shapes: CRATE-alpha, d = {d}, depth = {depth}, {classes} classes, heads x head_dim = {inner}, overcomplete = {overcomplete}, \
-         decoupled = {decoupled}, patches of {}x{} with {channels} channels",
+        "from shapes: CRATE-alpha, d = {d}, depth = {depth}, {classes} classes, heads x head_dim = {inner}, \
+         overcomplete = {overcomplete}, decoupled = {decoupled}, patches of {}x{} with {channels} channels",
         patch[0], patch[1]
     )];
     let image = image(weights, given, "pos_embedding", patch, &mut notes)?;
     let assumed = [("eta", "0.1"), ("lambda", "0.1"), ("steps", "2"), ("residual", "true"), ("pool", "token")];
     note_assumed(&assumed, given, &mut notes);
     let mut fields = object(json!({
-        "kind": "crate_alpha", "d": d, "depth": depth, "heads": heads, "classes": classes, "channels": channels, "patch": patch, "image": image,
-        "overcomplete": overcomplete, "decoupled": decoupled,
+        "kind": "crate_alpha", "d": d, "depth": depth, "heads": heads, "classes": classes, "channels": channels,
+        "patch": patch, "image": image, "overcomplete": overcomplete, "decoupled": decoupled,
     }));
     if heads > 0 && heads.checked_mul(d / heads) != Some(inner) {
         fields.insert("head_dim".into(), json!(inner / heads));
@@ -170,8 +171,8 @@ fn tost_from_shapes(weights: &Weights, given: &Map<String, Value>) -> Result<Fie
         ("conv", dim(weights, "patch_embed.proj.0.0.weight", 1)?, [side, side])
     };
     let mut notes = vec![format!(
-        "from shapes: ToST, d = {d}, depth = {depth}, heads = {heads}, {class_layers} layers of class attention, {classes} classes, hidden = {hidden}, \
-         stem = {stem}, patches of {}x{} with {channels} channels",
+        "from shapes: ToST, d = {d}, depth = {depth}, heads = {heads}, {class_layers} layers of class attention, \
+         {classes} classes, hidden = {hidden}, stem = {stem}, patches of {}x{} with {channels} channels",
         patch[0], patch[1]
     )];
     let image = pair(given, "image").unwrap_or_else(|| {
@@ -183,8 +184,9 @@ fn tost_from_shapes(weights: &Weights, given: &Map<String, Value>) -> Result<Fie
         image
     });
     let fields = object(json!({
-        "kind": "tost", "d": d, "depth": depth, "heads": heads, "classes": classes, "hidden": hidden, "channels": channels, "patch": patch,
-        "image": image, "stem": stem, "qkv_bias": qkv_bias, "class_layers": class_layers,
+        "kind": "tost", "d": d, "depth": depth, "heads": heads, "classes": classes, "hidden": hidden,
+        "channels": channels, "patch": patch, "image": image, "stem": stem, "qkv_bias": qkv_bias,
+        "class_layers": class_layers,
     }));
     Ok((fields, notes))
 }

@@ -40,14 +40,15 @@ pub(crate) fn channels(grid: &Grid, d: i64, halvings: u32) -> Vec<[i64; 2]> {
 pub(crate) fn check(grid: &Grid, d: i64) -> Result<()> {
     let Some(count) = halvings(grid.patch) else {
         return Err(Error::Config(format!(
-            "stem = \"conv\" halves the image at every convolution, so patch = {:?} must be square and a power of two from 2 to 64: choose one, for \
-             instance [8, 8], or stem = \"patch\", which takes any",
+            "stem = \"conv\" halves the image at every convolution, so patch = {:?} must be square and a power of two \
+             from 2 to 64: choose one, for instance [8, 8], or stem = \"patch\", which takes any",
             grid.patch
         )));
     };
     if d % (1 << (count - 1)) != 0 {
         return Err(Error::Config(format!(
-            "d = {d} must be a multiple of {}: stem = \"conv\" doubles its channels from convolution to convolution, {count} of them for patch = {:?}",
+            "d = {d} must be a multiple of {}: stem = \"conv\" doubles its channels from convolution to convolution, \
+             {count} of them for patch = {:?}",
             1 << (count - 1),
             grid.patch
         )));

@@ -10,8 +10,7 @@
 //! released code, the patches' tokens go along: their own normalised values are added to them, and the second sum starts from normalised tokens, so that
 //! they leave it doubled.
 //!
-//! Parameter names are the released code's. Departure: its stochastic depth is the same in every layer, here it rises as in the other models; class
-//! attention has none.
+//! Parameter names are the released code's. Stochastic depth rises from layer to layer as in the other models here; class attention has none.
 
 use serde::{Deserialize, Serialize};
 use tch::Tensor;

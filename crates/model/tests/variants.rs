@@ -152,7 +152,8 @@ fn the_largest_models_are_counted() {
         ("tost", json!({"patch": [side, side], "stem": "patch"})),
         ("vit", json!({"patch": [1, 1], "hidden": 1 << 20})),
     ] {
-        let mut fields = json!({"image": [side, side], "channels": side, "classes": 1 << 24, "d": 1 << 16, "depth": 1 << 12, "heads": 1 << 12});
+        let mut fields = json!({"image": [side, side], "channels": side, "classes": 1 << 24, "d": 1 << 16,
+            "depth": 1 << 12, "heads": 1 << 12});
         fields.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         let config = small(kind, fields);
         config.check().unwrap();

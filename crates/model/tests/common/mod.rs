@@ -107,8 +107,8 @@ pub fn tost_micro() -> ModelConfig {
 
 /// A small model of `kind` on images `[B, 2, 16, 24]`, with other fields than these defaults.
 pub fn small(kind: &str, fields: Value) -> ModelConfig {
-    let mut all = json!({"kind": kind, "image": [16, 24], "patch": [8, 8], "channels": 2, "classes": 5, "d": 24, "depth": 2,
-        "heads": 3});
+    let mut all = json!({"kind": kind, "image": [16, 24], "patch": [8, 8], "channels": 2, "classes": 5, "d": 24,
+        "depth": 2, "heads": 3});
     all.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
     serde_json::from_value(all).unwrap()
 }
