@@ -126,8 +126,8 @@ impl DataConfig {
         Ok(match self.set {
             SetName::FashionMnistSubset | SetName::FashionMnist => Arc::new(idx::fashion_mnist(&folder, split)?),
             SetName::Mnist => Arc::new(idx::mnist(&folder, split)?),
-            SetName::Cifar10 => cifar::cifar10(&folder, split)?,
-            SetName::Cifar100 => cifar::cifar100(&folder, split)?,
+            SetName::Cifar10 => by_files_or_class(cifar::cifar10(&folder, split), &folder, split)?,
+            SetName::Cifar100 => by_files_or_class(cifar::cifar100(&folder, split), &folder, split)?,
             SetName::Flowers102 => Arc::new(flowers::flowers102(&folder, split)?),
             SetName::Pets => Arc::new(pets::pets(&folder, split)?),
             SetName::Digits => {
@@ -213,6 +213,18 @@ impl DataConfig {
 
     fn loader(&self, set: Arc<dyn Dataset>, pipeline: Pipeline, config: LoaderConfig) -> Result<Loader> {
         Ok(Loader::new(set, Arc::new(pipeline), config)?)
+    }
+}
+
+/// What a reader of official files has found, or images by class where it has found nothing.
+fn by_files_or_class(
+    files: whitebox_datasets::Result<Arc<dyn Dataset>>,
+    folder: &Path,
+    split: Split,
+) -> Result<Arc<dyn Dataset>> {
+    match files {
+        Ok(files) => Ok(files),
+        Err(error) => own_images(folder, split).map_err(|_| error.into()),
     }
 }
 

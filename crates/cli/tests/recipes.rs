@@ -80,7 +80,7 @@ fn cifar_recipes_train_on_files_and_on_folders() {
         path,
         "cifar10",
         "folder",
-        &["data.hold_out=10", "data.train=[{op=\"resize\",size=[32,32]}]", "data.eval=[{op=\"resize\",size=[32,32]}]"],
+        &["data.train=[{op=\"resize\",size=[32,32]}]", "data.eval=[{op=\"resize\",size=[32,32]}]"],
     );
     // Fine-tuning with the steps of the recipe, from a model of its kind and half its depth.
     let small = ["model.depth=2", "model.d=96", "model.heads=6"];
@@ -104,6 +104,17 @@ fn recipes_of_flowers_and_pets_train() {
     fs::write(lists.join("trainval.txt"), "Abyssinian_1 1 1 1\nbeagle_2 5 2 4\n").unwrap();
     fs::write(lists.join("test.txt"), "beagle_3 5 2 4\n").unwrap();
     two_steps(path, "finetune-pets", "pets", &small);
+
+    fs::create_dir_all(path.join("flowers/jpg")).unwrap();
+    let made = Path::new(env!("CARGO_MANIFEST_DIR")).join("../datasets/tests/data");
+    for file in ["imagelabels.mat", "setid.mat"] {
+        fs::copy(made.join(file), path.join("flowers").join(file)).unwrap();
+    }
+    for number in 1..=5 {
+        let file = path.join(format!("flowers/jpg/image_{number:05}.jpg"));
+        common::picture([200, 60, 120], 30, 40, number).save(file).unwrap();
+    }
+    two_steps(path, "finetune-flowers102", "flowers", &small);
 }
 
 #[test]
