@@ -28,7 +28,7 @@ pub enum Part {
 
 /// Write a frozen model's features of images to a file.
 ///
-/// A .safetensors file holds `features` [N, d] and `labels` [N]; beside x.npy the labels are written to x.labels.npy.
+/// A .safetensors file holds `features`, N x d, and `labels`, N; beside x.npy the labels are written to x.labels.npy.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   cargo xtask features runs/mine --out features.safetensors
