@@ -88,12 +88,15 @@ struct Layer {
     rate: Running,
     nonzero: Running,
     has_mlp: bool,
+    has_code: bool,
+    has_memberships: bool,
 }
 
 /// Measures every layer of the forward passes it is shown, batch after batch; what it holds does not grow with them.
 ///
 /// It reads [`Site::Uz`] (R^c) and [`Site::ZOut`] (non-zero fraction). A layer that shows [`Site::MlpHidden`] has an
-/// MLP in the place of ISTA: its output is a residual stream without exact zeros, so no fraction is given for it.
+/// MLP in the place of ISTA: its output is a residual stream without exact zeros, so no fraction is given for it. A layer
+/// that shows its [`Site::Code`] (CRATE-alpha, whose output is dense) is measured there.
 pub struct LayerwiseProbe {
     heads: usize,
     layers: BTreeMap<usize, Layer>,
@@ -124,7 +127,7 @@ impl LayerwiseProbe {
             let nonzero = layer.nonzero.stat();
             Some(LayerStats {
                 layer: number,
-                place: if layer.has_mlp { "keys of LN(Z^l)" } else { "U^T LN(Z^l)" }.into(),
+                place: if layer.has_mlp && !layer.has_memberships { "keys of LN(Z^l)" } else { "U^T LN(Z^l)" }.into(),
                 tokens: tokens.unsigned_abs(),
                 heads: heads.unsigned_abs(),
                 head_dim: p.unsigned_abs(),
@@ -150,7 +153,14 @@ impl LayerwiseProbe {
                 }
                 layer.rate.extend(values(&coding_rate(value, self.heads)?)?);
             }
-            Site::ZOut if !layer.has_mlp => layer.nonzero.extend(values(&nonzero_fraction(value)?)?),
+            Site::Code => {
+                layer.has_code = true;
+                layer.nonzero.extend(values(&nonzero_fraction(value)?)?);
+            }
+            Site::ZOut if !layer.has_mlp && !layer.has_code => {
+                layer.nonzero.extend(values(&nonzero_fraction(value)?)?);
+            }
+            Site::Memberships => layer.has_memberships = true,
             Site::MlpHidden => layer.has_mlp = true,
             _ => {}
         }
@@ -164,7 +174,8 @@ fn values(samples: &Tensor) -> Result<Vec<f64>> {
 
 impl Probe for LayerwiseProbe {
     fn wants(&self, _layer: usize, site: Site) -> bool {
-        self.failed.is_none() && matches!(site, Site::Uz | Site::ZOut | Site::MlpHidden)
+        self.failed.is_none()
+            && matches!(site, Site::Uz | Site::Code | Site::ZOut | Site::MlpHidden | Site::Memberships)
     }
 
     fn see(&mut self, layer: usize, site: Site, value: &Tensor) {

@@ -149,7 +149,7 @@ fn layer_rates(names: &[String], decay: f64) -> Vec<f64> {
 }
 
 /// Whether a parameter is a matrix (or a convolution's kernel) by shape and, because tokens and position tables have the shape of
-/// matrices, by name: `cls_token`, `mask_token`, `pos_embedding`, `decoder_pos_embed`, `position_embeddings`, `wpe`, ...
+/// matrices, by name: `cls_token`, `mask_token`, `pos_embedding`, `decoder_pos_embed`, `position_embeddings`, `wpe`, ToST's `temp`, ...
 fn is_matrix(name: &str, dimensions: usize) -> bool {
     let is_token_or_position = |part: &str| {
         part.ends_with("_token")
@@ -157,6 +157,7 @@ fn is_matrix(name: &str, dimensions: usize) -> bool {
             || part.contains("pos_embed")
             || part.contains("position")
             || part == "wpe"
+            || part == "temp"
     };
     dimensions >= 2 && !name.split('.').any(is_token_or_position)
 }
@@ -192,7 +193,13 @@ mod tests {
         let all = OptimizerConfig { decay: Decay::All, ..OptimizerConfig::default() };
         assert!(Optimizer::new(&variables(), &all)?.groups().all(|(_, decays)| decays));
 
-        for name in ["pos_embedding", "decoder_pos_embed", "bert.embeddings.position_embeddings.weight", "wpe.weight"] {
+        for name in [
+            "pos_embedding",
+            "decoder_pos_embed",
+            "bert.embeddings.position_embeddings.weight",
+            "wpe.weight",
+            "blocks.0.attn.temp",
+        ] {
             assert!(!is_matrix(name, 2), "{name}");
         }
         for name in
