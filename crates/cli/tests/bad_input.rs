@@ -77,7 +77,7 @@ fn values_that_cannot_be_meant_are_refused_by_their_full_key() {
     refused_setting(&["train.optimizer.lr=-1"], &["train.optimizer.lr = -1"]);
     refused_setting(&["train.optimizer.lr=inf"], &["--set train.optimizer.lr=inf", "not a finite number"]);
     refused_setting(&["train.optimizer.lr=fast"], &["train.optimizer.lr", "\"fast\""]);
-    refused_setting(&["train.schedule.warmup_epochs=31"], &["warm-up", "warmup_epochs"]);
+    refused_setting(&["train.schedule.warmup_epochs=101"], &["warm-up", "warmup_epochs"]);
     refused_setting(&["task.label_smoothing=1.5"], &["task.label_smoothing = 1.5"]);
     refused_setting(&["model.d=-16"], &["d = -16"]);
     refused_setting(&["model.d=1000000000000"], &["d = 1000000000000"]);

@@ -86,7 +86,7 @@ fn a_dry_run_counts_and_writes_nothing() {
     let info: Value = serde_json::from_slice(&fs::read(trained().join("run/run.json")).unwrap()).unwrap();
     let parameters = info["parameters"].as_u64().unwrap();
     assert!(row("parameters").replace(',', "").ends_with(&parameters.to_string()), "{text}");
-    assert!(row("steps").contains("1,380 of 32 images"), "{text}");
+    assert!(row("steps").contains("4,600 of 32 images"), "{text}");
     row("memory");
     row("time");
     assert!(files(folder.path()).is_empty());

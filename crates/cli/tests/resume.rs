@@ -121,7 +121,7 @@ fn a_resume_is_of_the_same_recipe_and_of_a_run_that_is_there() {
     other.extend(sets(&["train.optimizer.lr=0.5", "model.eta=0.3"]));
     let words = ["train.optimizer.lr: 0.002 before, 0.5 now", "model.eta", "whitebox train --resume runs/digits-2020"];
     refused(path, &other, &words);
-    refused(path, &["train", "--resume", old, "--set", "train.epochs=31"], &["train.epochs: 30 before, 31 now"]);
+    refused(path, &["train", "--resume", old, "--set", "train.epochs=31"], &["train.epochs: 100 before, 31 now"]);
     refused(path, &["train", "--resume", "nowhere"], &["nowhere holds no run"]);
     refused(path, &["train", "--resume"], &["--resume DIR"]);
     refused(path, &["train", "demo", "--resume"], &["no run of `demo` under runs/", "--resume DIR"]);
