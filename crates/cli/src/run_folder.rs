@@ -175,6 +175,6 @@ pub fn command_line() -> String {
 }
 
 /// The permissions of an ordinary new file (the umask is taken off): a temporary file would keep its content to its owner.
-fn readable() -> std::fs::Permissions {
+pub(crate) fn readable() -> std::fs::Permissions {
     std::os::unix::fs::PermissionsExt::from_mode(0o666)
 }

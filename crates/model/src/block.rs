@@ -209,8 +209,8 @@ impl Layer for Block {
         norms.chain(attention).chain(sparsifier).collect()
     }
 
-    fn compute(&self, z: &Tensor) -> Tensor {
-        self.forward(z, 0, &mut NoProbe)
+    fn compute(&self, z: &Tensor, layer: usize, probe: &mut dyn Probe) -> Tensor {
+        self.forward(z, layer, probe)
     }
 }
 

@@ -23,7 +23,7 @@ use crate::layers::{LayerNorm, Linear, LinearInit, uniform};
 use crate::mssa::{Mssa, MssaConfig};
 use crate::odl::{Odl, OdlConfig};
 use crate::probe::{Probe, Site, show, wants_any};
-use crate::recompute::recomputed;
+use crate::recompute::through;
 use crate::{Error, Result};
 
 /// Epsilon of the layers' LayerNorms; that of the head has CRATE's.
@@ -207,15 +207,9 @@ impl CrateAlpha {
         let grid = self.config.grid().of_images(images)?;
         let tokens = with_class_token(&self.class_token, &self.patches.forward(images, &grid));
         let positions = interpolate_positions(&self.positions, self.config.grid().shape(), grid.shape());
-        let mut z = dropout(tokens + positions, self.config.dropout, self.training);
+        let z = dropout(tokens + positions, self.config.dropout, self.training);
         show(probe, 0, Site::Embed, &z);
-        for (l, layer) in self.layers[..end].iter().enumerate() {
-            z = match self.recompute && z.requires_grad() && !wants_any(probe, l) {
-                true => recomputed(layer, &z),
-                false => layer.forward(&z, l, probe),
-            };
-        }
-        Ok(z)
+        Ok(through(&self.layers[..end], z, self.recompute, probe))
     }
 }
 

@@ -20,7 +20,7 @@ use crate::mhsa::Mhsa;
 use crate::mlp::Mlp;
 use crate::mssa::{Mssa, MssaConfig, OutputMap, Scaling};
 use crate::probe::{Probe, Site, show, wants_any};
-use crate::recompute::recomputed;
+use crate::recompute::through;
 use crate::{Error, Result};
 
 /// The compression step of a layer.
@@ -255,15 +255,9 @@ impl Crate {
 impl Crate {
     /// Tokens that layer `end` reads.
     fn tokens_before(&self, end: usize, images: &Tensor, probe: &mut dyn Probe) -> Result<Tensor> {
-        let mut z = dropout(self.embedding.forward(images)?, self.config.dropout, self.training);
+        let z = dropout(self.embedding.forward(images)?, self.config.dropout, self.training);
         show(probe, 0, Site::Embed, &z);
-        for (l, layer) in self.layers[..end].iter().enumerate() {
-            z = match self.recompute && z.requires_grad() && !wants_any(probe, l) {
-                true => recomputed(layer, &z),
-                false => layer.forward(&z, l, probe),
-            };
-        }
-        Ok(z)
+        Ok(through(&self.layers[..end], z, self.recompute, probe))
     }
 }
 

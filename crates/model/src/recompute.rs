@@ -6,6 +6,8 @@ use torch_extras::autocast::Autocast;
 use torch_extras::function;
 use torch_extras::rng::RngState;
 
+use crate::probe::{NoProbe, Probe, wants_any};
+
 /// A layer that can be computed again later.
 pub(crate) trait Layer: Send + Sized + 'static {
     /// The same layer on the same parameters.
@@ -14,17 +16,25 @@ pub(crate) trait Layer: Send + Sized + 'static {
     /// All tensors that may want gradients.
     fn parameters(&self) -> Vec<&Tensor>;
 
-    /// What the layer makes of tokens.
-    fn compute(&self, z: &Tensor) -> Tensor;
+    /// What the layer makes of tokens, shown to `probe` as layer number `layer`.
+    fn compute(&self, z: &Tensor, layer: usize, probe: &mut dyn Probe) -> Tensor;
 }
 
-/// `layer.compute(z)`, of which only `z` is kept.
+/// Tokens `z` through all layers, each computed again in the backward pass with `recompute`, unless `probe` wants to see it.
+pub(crate) fn through<L: Layer>(layers: &[L], z: Tensor, recompute: bool, probe: &mut dyn Probe) -> Tensor {
+    layers.iter().enumerate().fold(z, |z, (l, layer)| match recompute && z.requires_grad() && !wants_any(probe, l) {
+        true => recomputed(layer, &z),
+        false => layer.compute(&z, l, probe),
+    })
+}
+
+/// What `layer` makes of `z`, of which only `z` is kept.
 ///
 /// The second time is as the first: under the same autocast, with the same random numbers.
-pub(crate) fn recomputed<L: Layer>(layer: &L, z: &Tensor) -> Tensor {
+fn recomputed<L: Layer>(layer: &L, z: &Tensor) -> Tensor {
     let autocast = Autocast::kind(z.device()).ok().flatten();
     let random = RngState::capture().ok();
-    let out = tch::no_grad(|| layer.compute(z));
+    let out = tch::no_grad(|| layer.compute(z, 0, &mut NoProbe));
     let shared = layer.share();
     let inputs: Vec<&Tensor> = std::iter::once(z).chain(layer.parameters()).collect();
     let wanted: Vec<bool> = inputs.iter().map(|t| t.requires_grad()).collect();
@@ -37,7 +47,7 @@ pub(crate) fn recomputed<L: Layer>(layer: &L, z: &Tensor) -> Tensor {
         }
         let objective = tch::with_grad(|| -> Result<Tensor, torch_extras::Error> {
             let _guard = autocast.map(|kind| Autocast::new(z.device(), kind, true)).transpose()?;
-            let out = shared.compute(&z);
+            let out = shared.compute(&z, 0, &mut NoProbe);
             drop(_guard);
             Ok((out * grad).sum(None::<Kind>))
         });

@@ -22,8 +22,8 @@ use crate::embed::{Grid, with_class_token};
 use crate::layers::{LayerNorm, Linear, LinearInit};
 use crate::mhsa::Mhsa;
 use crate::mlp::Mlp;
-use crate::probe::{NoProbe, Probe, Site, show, wants_any};
-use crate::recompute::{Layer, recomputed};
+use crate::probe::{NoProbe, Probe, Site, show};
+use crate::recompute::{Layer, through};
 use crate::stem::{self, FEATURES, Stem, fourier_features};
 use crate::tssa::Tssa;
 use crate::{Error, Result};
@@ -219,8 +219,8 @@ impl Layer for TostBlock {
         frame.chain(self.attention.parameters()).collect()
     }
 
-    fn compute(&self, z: &Tensor) -> Tensor {
-        self.forward(z, 0, &mut NoProbe)
+    fn compute(&self, z: &Tensor, layer: usize, probe: &mut dyn Probe) -> Tensor {
+        self.forward(z, layer, probe)
     }
 }
 
@@ -322,14 +322,9 @@ impl VisionModel for Tost {
     }
 
     fn tokens(&self, images: &Tensor, probe: &mut dyn Probe) -> Result<Tensor> {
-        let mut z = self.embed(images)?;
+        let z = self.embed(images)?;
         show(probe, 0, Site::Embed, &z);
-        for (l, block) in self.blocks.iter().enumerate() {
-            z = match self.recompute && z.requires_grad() && !wants_any(probe, l) {
-                true => recomputed(block, &z),
-                false => block.forward(&z, l, probe),
-            };
-        }
+        let z = through(&self.blocks, z, self.recompute, probe);
         let z = with_class_token(&self.class_token, &z);
         Ok(self.class_blocks.iter().fold(z, |z, block| block.forward(&z)))
     }

@@ -15,8 +15,8 @@ use crate::embed::{Grid, PatchConvolution, interpolate_positions, with_class_tok
 use crate::layers::{LayerNorm, Linear, LinearInit, uniform};
 use crate::mhsa::Mhsa;
 use crate::mlp::Mlp;
-use crate::probe::{NoProbe, Probe, Site, show, wants_any};
-use crate::recompute::{Layer, recomputed};
+use crate::probe::{Probe, Site, show};
+use crate::recompute::{Layer, through};
 use crate::{Error, Result};
 
 const LAYER_NORM_EPS: f64 = 1e-6;
@@ -155,8 +155,8 @@ impl Layer for VitBlock {
         norms.chain(self.attention.parameters()).chain(self.mlp.parameters()).collect()
     }
 
-    fn compute(&self, z: &Tensor) -> Tensor {
-        self.forward(z, 0, &mut NoProbe)
+    fn compute(&self, z: &Tensor, layer: usize, probe: &mut dyn Probe) -> Tensor {
+        self.forward(z, layer, probe)
     }
 }
 
@@ -212,15 +212,9 @@ impl VisionModel for Vit {
     }
 
     fn tokens(&self, images: &Tensor, probe: &mut dyn Probe) -> Result<Tensor> {
-        let mut z = self.embed(images)?;
+        let z = self.embed(images)?;
         show(probe, 0, Site::Embed, &z);
-        for (l, block) in self.blocks.iter().enumerate() {
-            z = match self.recompute && z.requires_grad() && !wants_any(probe, l) {
-                true => recomputed(block, &z),
-                false => block.forward(&z, l, probe),
-            };
-        }
-        Ok(z)
+        Ok(through(&self.blocks, z, self.recompute, probe))
     }
 
     fn features(&self, images: &Tensor, probe: &mut dyn Probe) -> Result<Tensor> {

@@ -15,6 +15,7 @@ use crate::checkpoint::ModelUse;
 use crate::data::{DataConfig, Sets};
 use crate::frozen::{self, Features, Linear};
 use crate::progress::meter;
+use crate::run_folder::readable;
 use crate::tasks::classify::{check_fit, load_model};
 
 /// A part of a set.
@@ -161,9 +162,9 @@ pub fn features(args: &FeaturesArgs) -> Result<()> {
 fn whole(path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let failed = || format!("{} cannot be written", path.display());
-    let half = tempfile::Builder::new().prefix(".whitebox-").tempfile_in(folder).with_context(failed)?;
+    let named = tempfile::Builder::new().prefix(".whitebox-").permissions(readable()).tempfile_in(folder);
+    let half = named.with_context(failed)?;
     write(half.path()).with_context(failed)?;
-    std::fs::set_permissions(half.path(), std::os::unix::fs::PermissionsExt::from_mode(0o644)).with_context(failed)?;
     half.persist(path).with_context(failed)?;
     Ok(())
 }

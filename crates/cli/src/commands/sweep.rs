@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use clap::Args;
 use serde_json::Value;
 use whitebox_analysis::count;
@@ -70,7 +70,7 @@ pub fn run(args: &SweepArgs) -> Result<()> {
     }
     let table = table(&keys, &members, &out);
     if out.is_dir() {
-        std::fs::write(out.join("table.md"), &table).with_context(|| format!("{} cannot be written", out.display()))?;
+        RunFolder { path: out }.write("table.md", table.as_bytes())?;
     }
     crate::say(&table)
 }
