@@ -74,7 +74,9 @@ fn cifar_recipes_train_on_files_and_on_folders() {
     cifar(&path.join("ten"), &[&batches[..], &["test_batch.bin"]].concat(), 1, 10);
     cifar(&path.join("hundred"), &["train.bin", "test.bin"], 2, 100);
     images_by_class(&path.join("folder"), 12);
-    two_steps(path, "cifar10", "ten", &[]);
+    for recipe in ["cifar10", "cifar10-vit", "cifar10-alpha", "cifar10-tost"] {
+        two_steps(path, recipe, "ten", &[]);
+    }
     fs::rename(path.join("cifar10"), path.join("by-files")).unwrap();
     two_steps(
         path,
