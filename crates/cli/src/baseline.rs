@@ -5,7 +5,7 @@ use tch::nn::{self, Module, OptimizerConfig};
 use tch::{Device, Kind, Tensor};
 use whitebox_datasets::Loader;
 
-use crate::tasks::classify::images_of;
+use crate::images::images_of;
 
 const EPOCHS: u64 = 20;
 const PEAK_RATE: f64 = 3e-3;

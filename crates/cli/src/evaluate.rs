@@ -7,7 +7,7 @@ use whitebox_datasets::Loader;
 use whitebox_model::VisionModel;
 use whitebox_model::probe::NoProbe;
 
-use crate::tasks::classify::images_of;
+use crate::images::images_of;
 
 /// The names that [`Evaluation::metrics`] may give.
 pub const MEASURES: [&str; 3] = ["loss", "accuracy", "top5"];

@@ -5,7 +5,7 @@ use tch::{Device, Kind, Tensor};
 use whitebox_datasets::Loader;
 use whitebox_model::{NoProbe, VisionModel};
 
-use crate::tasks::classify::images_of;
+use crate::images::images_of;
 
 /// Features of a set, in the loader's order.
 #[derive(Debug)]

@@ -6,7 +6,7 @@ use whitebox_analysis::{LayerStats, LayerwiseProbe};
 use whitebox_datasets::Loader;
 use whitebox_model::VisionModel;
 
-use crate::tasks::classify::images_of;
+use crate::images::images_of;
 
 /// Measures every layer on at least the first `images` images of the loader's set (whole batches are taken).
 pub fn measure(

@@ -6,6 +6,7 @@ mod commands;
 mod data;
 mod evaluate;
 mod frozen;
+mod images;
 mod layers;
 mod memory;
 mod progress;

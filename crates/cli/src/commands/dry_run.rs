@@ -9,16 +9,18 @@ use whitebox_train::Rule;
 
 use crate::commands::train::device_name;
 use crate::progress::duration;
-use crate::recipe::Named;
+use crate::recipe::{Named, TaskConfig};
+use crate::tasks::classify::Classify;
+use crate::tasks::{Outline, RecipeTask};
 
 /// Prints parameters, arithmetic, memory, steps and the least time.
 pub fn run(named: &Named, device: Device) -> Result<()> {
     let recipe = &named.recipe;
-    let sets = recipe.data.open()?;
-    let config = recipe.model_config(Some(sets.train.classes().len()))?;
-    let cost = config.cost();
+    let Outline { cost, training, validation } = match &recipe.task {
+        TaskConfig::Classify(config) => Classify::outline(named, config)?,
+    };
     let (batch, accumulate) = (recipe.data.batch_size as u64, recipe.train.accumulate);
-    let batches = (sets.train.len() as u64).div_ceil(batch);
+    let batches = training.div_ceil(batch);
     recipe.train.course(batches, batch)?;
     let (_, steps) = recipe.train.steps(batches);
     let moments = if recipe.train.optimizer.rule == Rule::Lion { 1 } else { 2 };
@@ -27,8 +29,8 @@ pub fn run(named: &Named, device: Device) -> Result<()> {
     let rate = multiply_adds_per_second(device);
     let rows = [
         ("parameters", count(cost.parameters)),
-        ("training images", count(sets.train.len() as u64)),
-        ("validation images", count(sets.validation.len() as u64)),
+        ("training images", count(training)),
+        ("validation images", count(validation)),
         ("steps", format!("{} of {} images", count(steps), count(images))),
         ("multiply-adds, forward", format!("{} an image", amount(cost.forward_per_image))),
         ("multiply-adds, step", amount(step)),

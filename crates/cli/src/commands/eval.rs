@@ -12,8 +12,9 @@ use whitebox_datasets::{Dataset, ImageFolder};
 use crate::checkpoint::ModelUse;
 use crate::data::{DataConfig, SetName};
 use crate::evaluate::evaluate;
+use crate::images::check_fit;
 use crate::progress::meter;
-use crate::tasks::classify::{check_fit, load_model};
+use crate::tasks::classify::load_model;
 
 /// Measure a checkpoint: loss, accuracy, accuracy by class.
 #[derive(Args, Debug)]
@@ -45,7 +46,7 @@ pub fn run(args: &EvalArgs) -> Result<()> {
         bail!("the set has {} classes, the model {}", set.classes().len(), opened.config.classes());
     }
     let loader = data.eval_loader(set.clone())?;
-    check_fit(&loader, &opened.config)?;
+    check_fit(&loader, &opened.config.grid())?;
     let model = load_model(&opened.weights, &opened.config, device)?;
     let found = evaluate(model.as_ref(), &loader, device, &mut meter("evaluating", "batches"))?;
     let n = found.predictions.len() as u64;

@@ -14,9 +14,10 @@ use whitebox_model::VisionModel;
 use crate::checkpoint::ModelUse;
 use crate::data::{DataConfig, Sets};
 use crate::frozen::{self, Features, Linear};
+use crate::images::check_fit;
 use crate::progress::meter;
 use crate::run_folder::readable;
-use crate::tasks::classify::{check_fit, load_model};
+use crate::tasks::classify::load_model;
 
 /// A part of a set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -103,7 +104,7 @@ impl Frozen {
     fn open(checkpoint: Option<&Path>, usage: &ModelUse) -> Result<Self> {
         let (opened, data, device) = usage.open(checkpoint)?;
         let sets = data.open()?;
-        check_fit(&data.eval_loader(sets.validation.clone())?, &opened.config)?;
+        check_fit(&data.eval_loader(sets.validation.clone())?, &opened.config.grid())?;
         let model = load_model(&opened.weights, &opened.config, device)?;
         Ok(Frozen { name: opened.weights.path.display().to_string(), model, data, sets, device })
     }

@@ -1,16 +1,15 @@
 //! `predict`: what a model says of single images.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 use clap::Args;
 use serde_json::json;
 use tch::{Device, Kind, Tensor};
-use whitebox_datasets::{SampleRng, Size, Transform, decode};
 use whitebox_model::probe::NoProbe;
 
-use crate::checkpoint::{ModelUse, Opened};
-use crate::data::DataConfig;
+use crate::checkpoint::ModelUse;
+use crate::images::prepared;
 use crate::tasks::classify::load_model;
 
 /// Name the five most probable classes of images.
@@ -43,7 +42,7 @@ pub fn run(args: &PredictArgs) -> Result<()> {
     let classes = opened.classes();
     let top = args.top.clamp(1, classes.len());
     for path in &args.images {
-        let (input, resized) = prepared(path, &data, &opened)?;
+        let (input, resized) = prepared(path, &data, &opened.config.grid())?;
         let logits = tch::no_grad(|| model.forward(&input.to_device(device), &mut NoProbe))?;
         let logits = logits.to_kind(Kind::Float).to_device(Device::Cpu).view([-1]);
         let (probabilities, indices) = logits.softmax(-1, Kind::Float).topk(top as i64, -1, true, true);
@@ -67,26 +66,4 @@ pub fn run(args: &PredictArgs) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// An image as the model takes it, `[1, C, H, W]`, and whether it had to be resized beyond the recipe's own steps.
-fn prepared(path: &Path, data: &DataConfig, opened: &Opened) -> Result<(Tensor, bool)> {
-    let bytes = std::fs::read(path).with_context(|| format!("{} cannot be read", path.display()))?;
-    let image = decode(&bytes, &path.display().to_string())?;
-    let grid = opened.config.grid();
-    let [height, width] = grid.image.map(|x| x as usize);
-    let wanted = [grid.channels as usize, height, width];
-    let mut pipeline = data.eval_pipeline()?;
-    let resized = pipeline.output_shape([image.height, image.width]) != wanted;
-    if resized {
-        let mut steps = data.eval.clone();
-        steps.push(Transform::Resize { size: Size::Exact([height, width]), filter: Default::default() });
-        pipeline = data.pipeline(steps)?;
-        if pipeline.output_shape([image.height, image.width]) != wanted {
-            bail!("the model takes {} channels, its recipe prepares {}", grid.channels, data.channels);
-        }
-    }
-    let mut buffer = vec![0f32; wanted.iter().product()];
-    pipeline.apply(image, &mut SampleRng::new(0, 0, 0), &mut buffer).with_context(|| path.display().to_string())?;
-    Ok((Tensor::from_slice(&buffer).view([1, wanted[0] as i64, height as i64, width as i64]), resized))
 }

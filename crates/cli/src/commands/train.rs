@@ -9,18 +9,15 @@ use clap::Args;
 use tch::Device;
 use whitebox_analysis::count;
 use whitebox_analysis::metrics::Metrics;
-use whitebox_model::weights::Card;
 use whitebox_train::{Jsonl, Outcome, Sink, Source, TensorBoard, diff};
 
 use crate::commands::dry_run;
-use crate::data::{ImageSource, Sets};
-use crate::evaluate::evaluate;
-use crate::progress::{Terminal, duration, meter};
+use crate::progress::{Terminal, duration};
 use crate::recipe::{self, Named, TaskConfig};
-use crate::report::{self, Finished, LAYERS_BEFORE};
+use crate::report;
 use crate::run_folder::{RunFolder, RunInfo, RunResult, command_line, commit};
 use crate::tasks::classify::Classify;
-use crate::{baseline, layers};
+use crate::tasks::{RecipeTask, Run};
 
 /// Train a recipe: a built-in name or a TOML file.
 #[derive(Args, Debug)]
@@ -105,12 +102,22 @@ fn resumed(args: &TrainArgs, folder: Option<&Path>) -> Result<(Named, RunFolder)
 
 /// Trains, evaluates, measures, reports; gives the closing lines. `resumed` is the folder of a run to go on with.
 pub fn train(named: &Named, out: Option<&Path>, resumed: Option<RunFolder>, device: Device) -> Result<String> {
+    match &named.recipe.task {
+        TaskConfig::Classify(config) => train_task::<Classify>(named, config, out, resumed, device),
+    }
+}
+
+fn train_task<T: RecipeTask>(
+    named: &Named,
+    config: &T::Config,
+    out: Option<&Path>,
+    resumed: Option<RunFolder>,
+    device: Device,
+) -> Result<String> {
     let recipe = &named.recipe;
-    let sets = recipe.data.open()?;
     let started = resumed.as_ref().and_then(RunFolder::info);
     let command = started.as_ref().map_or_else(command_line, |info| info.command.clone());
-    let mut task = task(named, &sets, device, &command)?;
-    let source = ImageSource(recipe.data.train_loader(sets.train.clone(), recipe.train.seed)?);
+    let (mut task, source) = T::open(named, config, device, &command)?;
     let resume = resumed.is_some();
     if let Some(init) = &recipe.init {
         // A resumed run has left what it began with behind.
@@ -125,22 +132,17 @@ pub fn train(named: &Named, out: Option<&Path>, resumed: Option<RunFolder>, devi
     };
     let info = match started {
         Some(info) => info,
-        None => begin(&folder, named, command, &task, device)?,
+        None => begin(&folder, named, command, task.parameters(), device)?,
     };
     eprintln!(
-        "{}: {} parameters, {} training and {} validation images, {} classes, on {}\nrun folder: {}",
+        "{}: {} parameters, {}, on {}\nrun folder: {}",
         named.name,
         count(info.parameters),
-        count(sets.train.len() as u64),
-        count(sets.validation.len() as u64),
-        sets.train.classes().len(),
+        task.data(),
         info.device,
         folder.path.display()
     );
-    if recipe.report.layer_images > 0 && !folder.path.join(LAYERS_BEFORE).exists() {
-        let (before, _) = layers::measure(task.model.as_ref(), task.validation(), device, recipe.report.layer_images)?;
-        folder.write(LAYERS_BEFORE, serde_json::to_string(&before)?.as_bytes())?;
-    }
+    task.measure_before(named, &folder)?;
     let mut sinks: Vec<Box<dyn Sink>> = vec![
         Box::new(Terminal::new()),
         Box::new(Jsonl::new(folder.path.join("metrics.jsonl"))),
@@ -157,24 +159,15 @@ pub fn train(named: &Named, out: Option<&Path>, resumed: Option<RunFolder>, devi
             );
             std::process::exit(130);
         }
-        Outcome::Finished { step, .. } => conclude(named, &folder, &info, &task, &sets, device, step),
+        Outcome::Finished { step, .. } => {
+            let metrics = Metrics::read(&folder.path.join("metrics.jsonl"))?;
+            let seconds = training_seconds(&metrics);
+            conclude(&task, &Run { named, folder: &folder, info: &info, metrics: &metrics, seconds }, step)
+        }
     }
 }
 
-/// The task of a recipe on opened data; its checkpoints tell the `command` that started the run.
-pub fn task(named: &Named, sets: &Sets, device: Device, command: &str) -> Result<Classify> {
-    let recipe = &named.recipe;
-    let classes = sets.train.classes();
-    let mut card = Card::new(recipe.model_config(Some(classes.len()))?);
-    card.classes = classes.to_vec();
-    card.data = Some(serde_json::to_value(&recipe.data)?);
-    card.command = Some(command.to_owned());
-    let TaskConfig::Classify(classify) = &recipe.task;
-    let validation = recipe.data.eval_loader(sets.validation.clone())?;
-    Classify::new(card, device, &recipe.train, classify, sets.train.as_ref(), validation)
-}
-
-fn begin(folder: &RunFolder, named: &Named, command: String, task: &Classify, device: Device) -> Result<RunInfo> {
+fn begin(folder: &RunFolder, named: &Named, command: String, parameters: u64, device: Device) -> Result<RunInfo> {
     let info = RunInfo {
         recipe: named.name.clone(),
         command,
@@ -183,75 +176,43 @@ fn begin(folder: &RunFolder, named: &Named, command: String, task: &Classify, de
         device: device_name(device),
         threads: tch::get_num_threads(),
         started: jiff::Zoned::now().strftime("%Y-%m-%d %H:%M:%S %z").to_string(),
-        parameters: task.card.model.cost().parameters,
+        parameters,
     };
     folder.begin(named, &info)?;
     Ok(info)
 }
 
-/// After the last step: evaluation, layers, baseline, report, the closing table.
-fn conclude(
-    named: &Named,
-    folder: &RunFolder,
-    info: &RunInfo,
-    task: &Classify,
-    sets: &Sets,
-    device: Device,
-    steps: u64,
-) -> Result<String> {
-    let recipe = &named.recipe;
-    let evaluation = evaluate(task.model.as_ref(), task.validation(), device, &mut meter("evaluating", "batches"))?;
-    let layers = match recipe.report.layer_images {
-        0 => (Vec::new(), 0),
-        images => layers::measure(task.model.as_ref(), task.validation(), device, images)?,
-    };
-    let baseline = match recipe.report.linear_baseline {
-        false => None,
-        true => {
-            let plain = recipe.data.plain_loader(sets.train.clone(), recipe.train.seed)?;
-            let mut progress = meter("training a linear model on pixels, for comparison", "steps");
-            Some(baseline::linear_accuracy(&plain, task.validation(), device, &mut progress)?)
-        }
-    };
-    let metrics = Metrics::read(&folder.path.join("metrics.jsonl"))?;
-    let seconds = training_seconds(&metrics);
-    let run = Finished {
-        folder,
-        named,
-        info,
-        evaluation: &evaluation,
-        validation: sets.validation.as_ref(),
-        baseline,
-        layers,
-        seconds,
-        skipped: task.skipped.iter().chain(&evaluation.skipped).cloned().collect(),
-    };
-    let report = report::write(&run)?;
+/// After the last step: the task's measures, the report, the closing table.
+fn conclude<T: RecipeTask>(task: &T, run: &Run<'_>, steps: u64) -> Result<String> {
+    let mut found = task.conclude(run)?;
+    let report = report::write(run, &mut found)?;
     let result = RunResult {
-        metrics: evaluation.metrics().into_iter().map(|(name, value)| (name, value.into())).collect(),
-        images: evaluation.predictions.len() as u64,
-        parameters: info.parameters,
+        metrics: found.metrics.iter().map(|(name, value)| (name.clone(), (*value).into())).collect(),
+        images: found.images,
+        parameters: run.info.parameters,
         steps,
-        seconds,
+        seconds: run.seconds,
     };
-    folder.write("result.json", serde_json::to_string_pretty(&result)?.as_bytes())?;
+    run.folder.write("result.json", serde_json::to_string_pretty(&result)?.as_bytes())?;
     let mut table = format!("\n{:<28}{:>10}\n", "validation", "value");
-    for (name, value) in evaluation.metrics() {
+    for (name, value) in &found.metrics {
         table += &format!("{name:<28}{value:>10.4}\n");
     }
-    if let Some(accuracy) = baseline {
-        table += &format!("{:<28}{accuracy:>10.4}\n", "accuracy, linear on pixels");
+    for (name, value) in &found.rows {
+        table += &format!("{name:<28}{value:>10}\n");
     }
-    table += &format!("{:<28}{:>10}\n", "training time", duration(seconds));
-    if let Some(first) = run.skipped.first() {
-        table += &format!("{:<28}{:>10}  (could not be decoded; {first})\n", "images left out", run.skipped.len());
+    table += &format!("{:<28}{:>10}\n", "training time", duration(run.seconds));
+    if let Some(first) = found.skipped.first() {
+        table += &format!("{:<28}{:>10}  (could not be decoded; {first})\n", "images left out", found.skipped.len());
     }
-    Ok(format!("{table}\nmodel:  {}\nreport: {}", last_model(folder)?.display(), report.display()))
-}
-
-/// The model file of the run's last checkpoint.
-fn last_model(folder: &RunFolder) -> Result<PathBuf> {
-    crate::checkpoint::in_run(&folder.path)
+    let mut files = vec![("model", crate::checkpoint::in_run(&run.folder.path)?)];
+    files.append(&mut found.files);
+    files.push(("report", report));
+    let width = files.iter().map(|(what, _)| what.len() + 2).max().unwrap_or(0);
+    for (what, path) in files {
+        table += &format!("\n{:<width$}{}", format!("{what}:"), path.display());
+    }
+    Ok(table)
 }
 
 /// Seconds between the records of a run; the pause before a start is none of them.

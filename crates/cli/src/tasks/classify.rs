@@ -1,5 +1,7 @@
 //! Supervised image classification: cross-entropy on logits, accuracy on validation images.
 
+mod run;
+
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -11,37 +13,38 @@ use whitebox_model::weights::{self, Card, LoadOptions, Weights};
 use whitebox_model::{ModelConfig, VisionModel};
 use whitebox_train::{BoxError, Loss, Mix, Task, TrainConfig, cross_entropy, soft_cross_entropy, soft_targets};
 
-use crate::checkpoint;
+use crate::data::Sets;
 use crate::evaluate::evaluate;
+use crate::images::{check_fit, images_of};
 use crate::memory;
-use crate::recipe::{ClassWeights, ClassifyConfig, InitConfig, WeightRule};
+use crate::recipe::{ClassWeights, ClassifyConfig, WeightRule};
 
 /// A model on a device, and what it takes to train and measure it.
 pub struct Classify {
     store: nn::VarStore,
-    /// The model.
-    pub model: Box<dyn VisionModel>,
+    model: Box<dyn VisionModel>,
     /// What its checkpoints say of themselves.
-    pub card: Card,
+    card: Card,
     classify: ClassifyConfig,
     class_weights: Option<Tensor>,
+    sets: Sets,
     validation: Loader,
     /// Training images that could not be decoded and were left out, as far as this process has met them.
-    pub skipped: BTreeSet<String>,
+    skipped: BTreeSet<String>,
 }
 
 impl Classify {
-    /// Draws a model from the seed of `train` on `device`. `images` are those that it will learn from.
-    pub fn new(
+    /// Draws a model from the seed of `train` on `device`.
+    fn new(
         card: Card,
         device: Device,
         train: &TrainConfig,
         classify: &ClassifyConfig,
-        images: &dyn Dataset,
+        sets: Sets,
         validation: Loader,
     ) -> Result<Self> {
-        check_fit(&validation, &card.model)?;
-        let classes = validation.dataset().classes().len() as i64;
+        check_fit(&validation, &card.model.grid())?;
+        let classes = sets.validation.classes().len() as i64;
         if classes != card.model.classes() {
             bail!("the data has {classes} classes, the model {}: set model.classes={classes}", card.model.classes());
         }
@@ -51,30 +54,10 @@ impl Classify {
         let store = nn::VarStore::new(device);
         let mut model = card.model.build(&store.root())?;
         model.recompute_layers(train.recompute);
-        let class_weights = class_weights(classify.class_weights.as_ref(), images)?.map(|w| w.to_device(device));
+        let class_weights = class_weights(classify.class_weights.as_ref(), sets.train.as_ref())?;
+        let class_weights = class_weights.map(|w| w.to_device(device));
         let classify = classify.clone();
-        Ok(Classify { store, model, card, classify, class_weights, validation, skipped: BTreeSet::new() })
-    }
-
-    /// Takes the weights of another run's model; says in a sentence what was taken.
-    pub fn begin_from(&mut self, init: &InitConfig) -> Result<String> {
-        let (path, model) = (init.checkpoint.as_path(), &self.card.model);
-        let opened = checkpoint::open(Some(path), None, &[]).context("init.checkpoint")?;
-        let [theirs, ours] = [&opened.config, model].map(|config| config.grid().shape());
-        let replace_head = init.new_head || opened.config.classes() != model.classes();
-        let options = LoadOptions { replace_head, positions_from: (theirs != ours).then_some(theirs) };
-        opened.weights.load_into(&self.store.variables(), model, options)?;
-        let head = if replace_head { ", with a new head" } else { "" };
-        let positions = match theirs == ours {
-            true => String::new(),
-            false => format!(", positions interpolated from {theirs:?} to {ours:?} patches"),
-        };
-        Ok(format!("beginning with the weights of {}{head}{positions}", opened.weights.path.display()))
-    }
-
-    /// The loader of validation images.
-    pub fn validation(&self) -> &Loader {
-        &self.validation
+        Ok(Classify { store, model, card, classify, class_weights, sets, validation, skipped: BTreeSet::new() })
     }
 }
 
@@ -98,26 +81,6 @@ fn class_weights(wanted: Option<&ClassWeights>, images: &dyn Dataset) -> Result<
         }
     };
     Ok(Some(Tensor::from_slice(&weights)))
-}
-
-/// Whether the images of a loader are those that a model takes.
-pub fn check_fit(loader: &Loader, model: &ModelConfig) -> Result<()> {
-    let [channels, height, width] = loader.image_shape().map(|x| x as i64);
-    let grid = model.grid();
-    let [rows, columns] = grid.image;
-    if [channels, height, width] != [grid.channels, rows, columns] {
-        bail!(
-            "the data gives images of {channels} channels and {height}x{width} pixels, the model takes {} and {rows}x{columns}: change \
-             data.channels or data.train/data.eval, or model.channels and model.image",
-            grid.channels,
-        );
-    }
-    Ok(())
-}
-
-/// A batch's images on a device, `[B, C, H, W]`.
-pub fn images_of(batch: &Batch, device: Device) -> Tensor {
-    Tensor::from_slice(&batch.images).view(batch.shape.map(|x| x as i64)).to_device(device)
 }
 
 /// A model read from a file, ready to be used.
