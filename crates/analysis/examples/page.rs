@@ -105,6 +105,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         facts: facts.map(|(name, value)| (name.into(), value.into())).to_vec(),
         curves: metrics().charts(),
         classification: Some(classification()),
+        pictures: Vec::new(),
         layers: Some(LayerComparison {
             before: layers([202.0, 196.0, 190.0, 189.0], 9.0, [0.47, 0.46, 0.46, 0.455]),
             after: layers([184.0, 171.0, 172.5, 139.0], 14.0, [0.43, 0.38, 0.29, 0.33]),

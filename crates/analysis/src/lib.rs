@@ -24,7 +24,7 @@ mod text;
 pub use error::{Error, Result};
 pub use layerwise::LayerwiseProbe;
 pub use plots::{Chart, Series};
-pub use report::{Baseline, Classification, LayerComparison, Report, Sample};
+pub use report::{Baseline, Classification, LayerComparison, Picture, Report, Sample};
 pub use stats::{LayerStats, Stat};
 pub use text::count;
 

@@ -30,6 +30,8 @@ pub struct Report {
     pub curves: Vec<Chart>,
     /// Results of a classifier.
     pub classification: Option<Classification>,
+    /// What a model draws.
+    pub pictures: Vec<Picture>,
     /// Coding rate and sparsity, layer by layer.
     pub layers: Option<LayerComparison>,
     /// The resolved configuration, as the run wrote it.
@@ -79,6 +81,17 @@ pub struct Sample {
     pub probability: f64,
 }
 
+/// A picture with what it shows.
+#[derive(Clone, Debug, Default)]
+pub struct Picture {
+    /// A heading.
+    pub title: String,
+    /// What is to be seen.
+    pub caption: String,
+    /// The picture, a PNG file.
+    pub png: Vec<u8>,
+}
+
 /// The same network measured at initialisation and after training, on the same images.
 #[derive(Clone, Debug, Default)]
 pub struct LayerComparison {
@@ -97,13 +110,16 @@ impl Report {
     ///
     /// # Errors
     /// Data that contradict each other: a confusion matrix that does not fit its class names or its accuracy, a sample
-    /// whose pixels do not fit its size, a band that does not fit its series, a layer listed twice.
+    /// whose pixels do not fit its size, a picture that is no PNG, a band that does not fit its series, a layer listed twice.
     pub fn render(&self) -> Result<String> {
         let mut summary: Vec<String> = self.summary.iter().map(|s| escape(s)).collect();
         let mut sections = String::new();
         if let Some(classification) = &self.classification {
             summary.push(escape(&classification::sentence(classification)?));
             sections.push_str(&classification::section(classification)?);
+        }
+        for picture in &self.pictures {
+            sections.push_str(&pictures::whole(picture)?);
         }
         if let Some(layers) = &self.layers {
             let (reading, section) = layers::section(layers)?;

@@ -1,7 +1,9 @@
 //! The page and its figures: what must be in them, what must never be, and data at the edge of sense.
 
 use whitebox_analysis::plots::{Bar, confusion_matrix, horizontal_bars, line_chart};
-use whitebox_analysis::{Baseline, Chart, Classification, LayerComparison, LayerStats, Report, Sample, Series, Stat};
+use whitebox_analysis::{
+    Baseline, Chart, Classification, LayerComparison, LayerStats, Picture, Report, Sample, Series, Stat,
+};
 
 fn series(name: &str, points: &[(f64, f64)]) -> Series {
     Series { name: name.into(), points: points.to_vec(), band: None }
@@ -40,6 +42,12 @@ fn classification() -> Classification {
     }
 }
 
+fn picture() -> Picture {
+    let mut png = std::io::Cursor::new(Vec::new());
+    image::GrayImage::new(3, 2).write_to(&mut png, image::ImageFormat::Png).unwrap();
+    Picture { title: "Drawn <by> it".into(), caption: "From left to right.".into(), png: png.into_inner() }
+}
+
 fn whole() -> Report {
     Report {
         title: "A run".into(),
@@ -47,6 +55,7 @@ fn whole() -> Report {
         facts: vec![("device".into(), "cpu".into())],
         curves: vec![chart(vec![series("training", &[(0.0, 2.0), (1.0, 1.0)]), series("validation", &[(1.0, 1.5)])])],
         classification: Some(classification()),
+        pictures: vec![picture()],
         layers: Some(LayerComparison {
             before: layers(&[9.0, 8.0, 8.5], Some(&[0.5, 0.5, 0.4])),
             after: layers(&[8.0, 7.0, 6.0], Some(&[0.4, 0.45, 0.3])),
@@ -95,6 +104,7 @@ fn the_page_states_what_the_numbers_say() {
         "The first 50 validation images.",
         "2 are wrong",
         "epochs = 3",
+        "<h2>Drawn &lt;by&gt; it</h2><p>From left to right.</p><img class=\"picture\" src=\"data:image/png;base64,iVBORw0KGgo",
     ] {
         assert!(html.contains(text), "missing: {text}");
     }
@@ -248,6 +258,7 @@ fn data_that_contradict_each_other_are_refused() {
     };
     refuse(&|r| r.classification.as_mut().unwrap().accuracy = 85.0, "85 right of 100");
     refuse(&|r| r.classification.as_mut().unwrap().confusion[1] = vec![0, 45, 5], "row 1");
+    refuse(&|r| r.pictures[0].png = b"GIF89a".to_vec(), "is no PNG");
     refuse(&|r| r.classification.as_mut().unwrap().classes.push("bird".into()), "3 class names");
     refuse(&|r| r.classification.as_mut().unwrap().samples[0].pixels.push(0), "expected width x height x channels = 4");
     refuse(&|r| r.classification.as_mut().unwrap().samples[0].channels = 9, "1 to 4 channels");

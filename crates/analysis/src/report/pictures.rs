@@ -1,6 +1,6 @@
-//! Sample predictions as pictures: PNG inside the page, right and wrong told apart by sign and word.
+//! Pictures inside the page, as PNG: sample predictions, right and wrong told apart by sign and word, and pictures that come as they are.
 
-use super::{Error, Sample};
+use super::{Error, Picture, Sample};
 use crate::Result;
 use crate::text::{count, escape, percent};
 use base64::Engine;
@@ -89,5 +89,21 @@ fn png_uri(sample: &Sample) -> Result<String> {
     let image = if w.max(h) > MAX_SIDE { image.thumbnail(MAX_SIDE, MAX_SIDE) } else { image };
     let mut png = Cursor::new(Vec::new());
     image.write_to(&mut png, ImageFormat::Png)?;
-    Ok(format!("data:image/png;base64,{}", base64::engine::general_purpose::STANDARD.encode(png.into_inner())))
+    Ok(uri(png.get_ref()))
+}
+
+fn uri(png: &[u8]) -> String {
+    format!("data:image/png;base64,{}", base64::engine::general_purpose::STANDARD.encode(png))
+}
+
+/// A section of one picture, pixel for pixel where the page is wide enough.
+pub(super) fn whole(picture: &Picture) -> Result<String> {
+    let (title, caption) = (escape(&picture.title), escape(&picture.caption));
+    if !picture.png.starts_with(b"\x89PNG\r\n\x1a\n") {
+        return Err(Error::Data(format!("the picture {:?} is no PNG file", picture.title)));
+    }
+    Ok(format!(
+        "<section><h2>{title}</h2><p>{caption}</p><img class=\"picture\" src=\"{}\" alt=\"{title}\"></section>",
+        uri(&picture.png)
+    ))
 }
