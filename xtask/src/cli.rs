@@ -18,6 +18,7 @@ Every other word is handed to the whitebox program, which is built first:
   sweep      Train a recipe for every combination of some values
   eval       Evaluate a checkpoint
   predict    Say what images show
+  reconstruct Draw what an autoencoder makes of hidden patches
   probe      Train a linear classifier on a frozen model's features
   knn        Classify by neighbours among a frozen model's features
   features   Write a frozen model's features to a file
@@ -213,8 +214,20 @@ pub fn run() -> Result<ExitCode> {
 }
 
 /// The words of the whitebox program, as [`HANDED_ON`] explains them.
-const WHITEBOX_WORDS: [&str; 11] =
-    ["demo", "train", "sweep", "eval", "predict", "probe", "knn", "features", "convert", "recipes", "throughput"];
+const WHITEBOX_WORDS: [&str; 12] = [
+    "demo",
+    "train",
+    "sweep",
+    "eval",
+    "predict",
+    "reconstruct",
+    "probe",
+    "knn",
+    "features",
+    "convert",
+    "recipes",
+    "throughput",
+];
 
 /// Refuses a word that nobody knows before anything is fetched or built for it.
 fn known(word: &str) -> Result<()> {

@@ -1,30 +1,45 @@
 //! Which file a command means by a checkpoint: a weight file, a run folder, a checkpoint folder, or the demo's where none is named.
 
+mod usage;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use serde_json::{Map, Value};
+use serde_json::Value;
+use whitebox_autoencoder::AutoencoderConfig;
 use whitebox_model::ModelConfig;
 use whitebox_model::import::infer;
 use whitebox_model::weights::Weights;
 
 use crate::data::{DataConfig, embedded_folder};
-use crate::recipe::{self, with_overrides};
+use crate::recipe::{self, AnyModel, Fields, ReconstructConfig, TaskConfig, with_overrides};
+
+pub use usage::ModelUse;
 
 /// The trained model that lies in `data/`.
 pub const DEMO: &str = "crate-demo.safetensors";
 
 /// An opened weight file with the model it belongs to.
-pub struct Opened {
+pub struct Opened<M = ModelConfig> {
     /// The tensors, with their card where there is one.
     pub weights: Weights,
     /// The model.
-    pub config: ModelConfig,
+    pub config: M,
+    /// Whether the file has no head, because it is the encoder of an autoencoder.
+    pub headless: bool,
     /// What was found out or assumed, for the user to see.
     pub notes: Vec<String>,
 }
 
-impl Opened {
+/// An opened weight file of either kind of model.
+pub enum Found {
+    /// From an image to a class.
+    Classifier(Opened),
+    /// From a part of an image to the whole.
+    Autoencoder(Opened<AutoencoderConfig>),
+}
+
+impl<M> Opened<M> {
     /// How images are prepared: by the named recipe, or by the one that the file tells, with `data.key=value` overrides.
     pub fn data(&self, recipe: Option<&str>, sets: &[String]) -> Result<DataConfig> {
         if let Some(name) = recipe {
@@ -43,7 +58,9 @@ impl Opened {
         data.check().with_context(|| format!("the data section of {path}"))?;
         Ok(data)
     }
+}
 
+impl Opened {
     /// Class names; numbers where the file knows none.
     pub fn classes(&self) -> Vec<String> {
         let named = self.weights.card.as_ref().map(|card| card.classes.clone()).unwrap_or_default();
@@ -54,52 +71,100 @@ impl Opened {
     }
 }
 
-/// How a trained model is to be used: the options that `eval` and `predict` share.
-#[derive(clap::Args, Debug)]
-pub struct ModelUse {
-    /// The recipe whose data section prepares the images, for files that don't tell [default: the model's own].
-    #[arg(long)]
-    recipe: Option<String>,
-    /// The model of a file that does not say it: a preset or a recipe file.
-    #[arg(long, value_name = "PRESET|FILE")]
-    model: Option<String>,
-    /// A field of the model or of its data, as --set model.heads=6 or --set data.path=DIR; repeatable.
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    sets: Vec<String>,
-    /// Where to compute: auto, cpu, cuda, cuda:1.
-    #[arg(long, default_value = "auto")]
-    device: String,
-}
-
-impl ModelUse {
-    /// The model, how its images are prepared, and where it is to run. What was found out or assumed is told on stderr.
-    pub fn open(&self, checkpoint: Option<&Path>) -> Result<(Opened, DataConfig, tch::Device)> {
-        let device = torch_extras::cuda::device_from_str(&self.device)?;
-        let (of_data, of_model): (Vec<_>, Vec<_>) = self.sets.iter().cloned().partition(|set| set.starts_with("data."));
-        let opened = open(checkpoint, self.model.as_deref(), &of_model)?;
-        for note in &opened.notes {
-            eprintln!("{note}");
+impl Opened<AutoencoderConfig> {
+    /// What it was trained to do: by the named recipe, or as the file tells; the usual where neither says.
+    pub fn task(&self, recipe: Option<&str>) -> Result<ReconstructConfig> {
+        let path = self.weights.path.display();
+        let told = match (recipe, self.weights.card.as_ref().and_then(|card| card.task.clone())) {
+            (Some(name), _) => Some(recipe::load(name, &[])?.recipe.task),
+            (None, Some(task)) => Some(
+                serde_json::from_value(task).with_context(|| format!("the task section of {path} cannot be read"))?,
+            ),
+            (None, None) => None,
+        };
+        match told {
+            Some(TaskConfig::Reconstruct(task)) => Ok(task),
+            // A recipe that classifies tells how images are prepared, and no more.
+            Some(TaskConfig::Classify(_)) | None => Ok(ReconstructConfig::default()),
         }
-        let data = opened.data(self.recipe.as_deref(), &of_data)?;
-        Ok((opened, data, device))
     }
 }
 
-/// Opens a checkpoint. `model` is a preset or a recipe file, `sets` are `model.key=value` overrides: they say what a foreign
+/// Opens a classifier's checkpoint. `model` is a preset or a recipe file, `sets` are `model.key=value` overrides: they say what a foreign
 /// file's shapes leave open.
 pub fn open(path: Option<&Path>, model: Option<&str>, sets: &[String]) -> Result<Opened> {
+    match open_any(path, model, sets)? {
+        Found::Classifier(opened) => Ok(opened),
+        Found::Autoencoder(opened) => bail!(
+            "{} is an autoencoder's and has no head that names classes: `reconstruct` shows what it makes of images, `probe` and `knn` what \
+             its features hold, and `train` with --set init.checkpoint fine-tunes it into a classifier",
+            opened.weights.path.display()
+        ),
+    }
+}
+
+/// The same; of an autoencoder it is the encoder, which has no head.
+pub fn open_features(path: Option<&Path>, model: Option<&str>, sets: &[String]) -> Result<Opened> {
+    match open_any(path, model, sets)? {
+        Found::Classifier(opened) => Ok(opened),
+        Found::Autoencoder(opened) => {
+            let (weights, config) = whitebox_autoencoder::encoder(&opened.weights, &opened.config)?;
+            let mut notes = opened.notes;
+            notes.push("of the autoencoder it is the encoder, which sees whole images".into());
+            Ok(Opened { weights, config, headless: true, notes })
+        }
+    }
+}
+
+/// Opens an autoencoder's checkpoint.
+pub fn open_autoencoder(
+    path: Option<&Path>,
+    model: Option<&str>,
+    sets: &[String],
+) -> Result<Opened<AutoencoderConfig>> {
+    let Some(path) = path else {
+        bail!("which autoencoder? Name a weight file or a run folder; `cargo xtask train mae-demo` trains a small one")
+    };
+    match open_any(Some(path), model, sets)? {
+        Found::Autoencoder(opened) => Ok(opened),
+        Found::Classifier(opened) => bail!(
+            "{} is a classifier's, expected an autoencoder's (CRATE-MAE or ViT-MAE): `predict` says what it makes of images; \
+             `cargo xtask train mae-demo` trains a small autoencoder",
+            opened.weights.path.display()
+        ),
+    }
+}
+
+/// The fields of the model that a file holds, as a recipe with this task takes them; the number of classes is left to the data.
+pub fn fields_of(path: &Path, task: &TaskConfig) -> Result<Fields> {
+    let value = match task {
+        TaskConfig::Classify(_) => serde_json::to_value(open_features(Some(path), None, &[])?.config)?,
+        TaskConfig::Reconstruct(_) => serde_json::to_value(open_autoencoder(Some(path), None, &[])?.config)?,
+    };
+    let mut fields = value.as_object().cloned().unwrap_or_default();
+    fields.remove("classes");
+    Ok(fields)
+}
+
+/// Opens either kind.
+pub fn open_any(path: Option<&Path>, model: Option<&str>, sets: &[String]) -> Result<Found> {
     let weights = Weights::open(&locate(path)?)?;
-    let mut notes = weights.notes.clone();
     let given = model_overrides(model, sets)?;
-    let config = match &weights.card {
+    if let Some(found) = whitebox_autoencoder::import::open(&weights, &given)? {
+        let (config, weights) = (found.inferred.config, found.weights);
+        let notes = [weights.notes.clone(), found.inferred.notes].concat();
+        return Ok(Found::Autoencoder(Opened { weights, config, headless: false, notes }));
+    }
+    let mut notes = weights.notes.clone();
+    let config = match weights.card_of::<ModelConfig>()? {
         Some(card) if given.is_empty() => {
             card.model.check().with_context(|| weights.path.display().to_string())?;
-            card.model.clone()
+            card.model
         }
         Some(card) => {
             let mut fields = serde_json::to_value(&card.model)?.as_object().cloned().unwrap_or_default();
             fields.extend(given);
-            recipe::model_from_fields(fields)?
+            classifier(fields)?
         }
         None => {
             let inferred = infer(&weights, &given)?;
@@ -107,38 +172,39 @@ pub fn open(path: Option<&Path>, model: Option<&str>, sets: &[String]) -> Result
             inferred.config
         }
     };
-    Ok(Opened { weights, config, notes })
+    Ok(Found::Classifier(Opened { weights, config, headless: false, notes }))
 }
 
-/// The model that a preset or a file names, with `model.key=value` overrides.
+fn classifier(fields: Fields) -> Result<ModelConfig> {
+    match AnyModel::from_fields(fields)? {
+        AnyModel::Classifier(config) => Ok(config),
+        AnyModel::Autoencoder(_) => bail!("the model is an autoencoder, expected a classifier"),
+    }
+}
+
+/// The classifier that a preset or a file names, with `model.key=value` overrides.
 pub fn model(name: &str, sets: &[String]) -> Result<ModelConfig> {
-    recipe::model_from_fields(model_overrides(Some(name), sets)?)
+    classifier(model_overrides(Some(name), sets)?)
 }
 
 /// `--model` and `--set model.*` as fields of a model.
-fn model_overrides(model: Option<&str>, sets: &[String]) -> Result<Map<String, Value>> {
+fn model_overrides(model: Option<&str>, sets: &[String]) -> Result<Fields> {
     let mut fields = match model {
-        None => Map::new(),
-        Some(name) if ModelConfig::presets().any(|p| p == name) => preset_fields(name)?,
+        None => Fields::new(),
+        Some(name) if recipe::presets().any(|p| p == name) => {
+            recipe::with_preset(Fields::from_iter([("preset".to_owned(), name.into())]))?
+        }
         Some(file) if Path::new(file).is_file() => {
             let text = std::fs::read_to_string(file).with_context(|| format!("--model {file} cannot be read"))?;
-            let mut tree: Map<String, Value> =
+            let mut tree: Fields =
                 toml::from_str(&text).with_context(|| format!("--model {file} is not valid TOML"))?;
-            let mut section = match tree.remove("model") {
+            recipe::with_preset(match tree.remove("model") {
                 Some(Value::Object(section)) => section,
                 _ => tree,
-            };
-            match section.remove("preset") {
-                Some(Value::String(name)) => {
-                    let mut whole = preset_fields(&name)?;
-                    whole.extend(section);
-                    whole
-                }
-                _ => section,
-            }
+            })?
         }
         Some(other) => {
-            let known = ModelConfig::presets().collect::<Vec<_>>().join(", ");
+            let known = recipe::presets().collect::<Vec<_>>().join(", ");
             bail!("--model {other} is neither a preset ({known}) nor a file")
         }
     };
@@ -152,10 +218,6 @@ fn model_overrides(model: Option<&str>, sets: &[String]) -> Result<Map<String, V
         fields.extend(section.clone());
     }
     Ok(fields)
-}
-
-fn preset_fields(name: &str) -> Result<Map<String, Value>> {
-    Ok(serde_json::to_value(ModelConfig::preset(name)?)?.as_object().cloned().unwrap_or_default())
 }
 
 fn locate(path: Option<&Path>) -> Result<PathBuf> {

@@ -1,4 +1,4 @@
-//! The `whitebox` command: train, evaluate, predict, convert. `cargo xtask WORD` builds it and hands every word on.
+//! The `whitebox` command: train, evaluate, predict, reconstruct, convert. `cargo xtask WORD` builds it and hands every word on.
 
 mod baseline;
 mod checkpoint;
@@ -9,8 +9,10 @@ mod frozen;
 mod images;
 mod layers;
 mod memory;
+mod pictures;
 mod progress;
 mod recipe;
+mod reconstruction;
 mod report;
 mod run_folder;
 mod tasks;
@@ -43,6 +45,7 @@ enum Command {
     Train(commands::train::TrainArgs),
     Eval(commands::eval::EvalArgs),
     Predict(commands::predict::PredictArgs),
+    Reconstruct(commands::reconstruct::ReconstructArgs),
     Convert(commands::convert::ConvertArgs),
     Recipes(commands::recipes::RecipesArgs),
     Sweep(commands::sweep::SweepArgs),
@@ -66,6 +69,7 @@ fn main() -> ExitCode {
         Command::Train(args) => commands::train::run(args),
         Command::Eval(args) => commands::eval::run(args),
         Command::Predict(args) => commands::predict::run(args),
+        Command::Reconstruct(args) => commands::reconstruct::run(args),
         Command::Convert(args) => commands::convert::run(args),
         Command::Recipes(args) => commands::recipes::run(args),
         Command::Sweep(args) => commands::sweep::run(args),

@@ -3,17 +3,24 @@
 //! A recipe is read as a tree, changed by `--set key=value`, and only then parsed into [`Recipe`], so that an override is
 //! checked as a line of the file would be. An unknown key is refused with the nearest known one.
 
+mod model;
+mod task;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use whitebox_autoencoder::{AutoencoderConfig, Over};
 use whitebox_model::ModelConfig;
-use whitebox_train::{MixConfig, TrainConfig};
+use whitebox_train::TrainConfig;
 
+use crate::checkpoint;
 use crate::data::DataConfig;
-use crate::evaluate::MEASURES;
+
+pub use model::{AnyModel, Fields, is_autoencoder, presets, with_preset};
+pub use task::{ClassWeights, ClassifyConfig, ReconstructConfig, TaskConfig, WeightRule};
 
 /// The recipes that travel in the binary.
 pub const BUILT_IN: &[(&str, &str)] = &[
@@ -24,15 +31,23 @@ pub const BUILT_IN: &[(&str, &str)] = &[
     ("fashion-mnist-alpha", include_str!("../recipes/fashion-mnist-alpha.toml")),
     ("fashion-mnist-tost", include_str!("../recipes/fashion-mnist-tost.toml")),
     ("image-folder", include_str!("../recipes/image-folder.toml")),
+    ("mae-demo", include_str!("../recipes/mae-demo.toml")),
+    ("fashion-mnist-mae", include_str!("../recipes/fashion-mnist-mae.toml")),
+    ("fashion-mnist-vit-mae", include_str!("../recipes/fashion-mnist-vit-mae.toml")),
+    ("finetune-fashion-mnist-mae", include_str!("../recipes/finetune-fashion-mnist-mae.toml")),
     ("cifar10", include_str!("../recipes/cifar10.toml")),
     ("cifar10-vit", include_str!("../recipes/cifar10-vit.toml")),
     ("cifar10-alpha", include_str!("../recipes/cifar10-alpha.toml")),
     ("cifar10-tost", include_str!("../recipes/cifar10-tost.toml")),
+    ("cifar10-mae", include_str!("../recipes/cifar10-mae.toml")),
+    ("cifar10-vit-mae", include_str!("../recipes/cifar10-vit-mae.toml")),
     ("imagenet-crate-tiny", include_str!("../recipes/imagenet-crate-tiny.toml")),
     ("imagenet-crate-small", include_str!("../recipes/imagenet-crate-small.toml")),
     ("imagenet-crate-base", include_str!("../recipes/imagenet-crate-base.toml")),
     ("imagenet-crate-large", include_str!("../recipes/imagenet-crate-large.toml")),
     ("imagenet21k-crate-base", include_str!("../recipes/imagenet21k-crate-base.toml")),
+    ("imagenet-crate-mae-small", include_str!("../recipes/imagenet-crate-mae-small.toml")),
+    ("imagenet-crate-mae-base", include_str!("../recipes/imagenet-crate-mae-base.toml")),
     ("finetune-cifar10", include_str!("../recipes/finetune-cifar10.toml")),
     ("finetune-cifar100", include_str!("../recipes/finetune-cifar100.toml")),
     ("finetune-flowers102", include_str!("../recipes/finetune-flowers102.toml")),
@@ -46,9 +61,10 @@ pub struct Recipe {
     /// Which task, and its own settings.
     #[serde(default)]
     pub task: TaskConfig,
-    /// The fields of a [`ModelConfig`]; `preset = "crate-tiny"` stands for the fields of a published size, and a missing
-    /// `classes` for those of the data.
-    pub model: Map<String, Value>,
+    /// The fields of a [`ModelConfig`] or, where the task is reconstruction, of an [`AutoencoderConfig`]; `preset = "crate-tiny"` stands for
+    /// the fields of a published size, a missing `classes` for those of the data, and neither kind nor preset for the model of `init.checkpoint`.
+    #[serde(default)]
+    pub model: Fields,
     /// What the weights begin as, where they are not drawn: fine-tuning.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub init: Option<InitConfig>,
@@ -60,51 +76,6 @@ pub struct Recipe {
     /// What the report holds beside the curves.
     #[serde(default)]
     pub report: ReportConfig,
-}
-
-/// The task of a recipe.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
-pub enum TaskConfig {
-    /// Supervised classification by cross-entropy.
-    Classify(ClassifyConfig),
-}
-
-impl Default for TaskConfig {
-    fn default() -> Self {
-        TaskConfig::Classify(ClassifyConfig::default())
-    }
-}
-
-/// Classification.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct ClassifyConfig {
-    /// Probability mass spread over all classes. Default: 0.
-    pub label_smoothing: f64,
-    /// What the classes weigh in the loss. Default: all the same.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub class_weights: Option<ClassWeights>,
-    /// Mixup and CutMix. Default: neither.
-    pub mix: MixConfig,
-}
-
-/// What classes weigh in the loss.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(untagged, expecting = "class weights are \"balanced\" or a number for each class")]
-pub enum ClassWeights {
-    /// By a rule.
-    Rule(WeightRule),
-    /// One each, in the classes' order.
-    Each(Vec<f64>),
-}
-
-/// A rule for class weights.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum WeightRule {
-    /// Images / (classes x images of the class): rare classes weigh as much as common ones.
-    Balanced,
 }
 
 /// What the weights begin as.
@@ -173,73 +144,99 @@ pub fn parse(mut tree: Value) -> Result<Recipe> {
     if let Some(Value::Object(task)) = tree.get_mut("task") {
         task.entry("kind").or_insert("classify".into());
     }
-    let recipe: Recipe = typed(tree)?;
+    let mut recipe: Recipe = typed(tree)?;
+    recipe.complete()?;
     recipe.check().map(|()| recipe)
 }
 
 impl Recipe {
+    /// Fills in the model of the file that the weights begin as, where the recipe says none.
+    fn complete(&mut self) -> Result<()> {
+        if ["kind", "preset"].iter().any(|key| self.model.contains_key(*key)) {
+            return Ok(());
+        }
+        let Some(init) = &self.init else {
+            bail!(
+                "model.kind and model.preset are missing: expected one of them, or init.checkpoint whose model it is to be"
+            )
+        };
+        let mut fields = checkpoint::fields_of(&init.checkpoint, &self.task).context("init.checkpoint")?;
+        fields.append(&mut self.model);
+        self.model = fields;
+        Ok(())
+    }
+
     /// Refuses values that cannot be meant, before anything is opened or written.
     fn check(&self) -> Result<()> {
-        self.model_config(Some(2))?;
+        match (&self.task, self.any_model(Some(2))?) {
+            (TaskConfig::Classify(_), AnyModel::Classifier(_)) => {}
+            (TaskConfig::Reconstruct(task), AnyModel::Autoencoder(model)) => {
+                let patches = model.grid().patches();
+                if task.loss.over == Over::Masked && task.masking.kept(patches) == patches {
+                    bail!(
+                        "task.masking.ratio = {} hides none of {patches} patches, and task.loss.over = \"masked\" counts hidden ones alone: \
+                         raise the ratio, or set task.loss.over = \"whole\"",
+                        task.masking.ratio
+                    );
+                }
+            }
+            (TaskConfig::Classify(_), AnyModel::Autoencoder(model)) => bail!(
+                "task.kind = \"classify\" trains a classifier, and model.kind = \"{}\" is an autoencoder: set task.kind = \"reconstruct\", or \
+                 a model that classifies (crate, crate_alpha, tost, vit); to fine-tune an autoencoder's encoder, leave [model] empty and name \
+                 the file in init.checkpoint",
+                kind_of(&model)
+            ),
+            (TaskConfig::Reconstruct(_), AnyModel::Classifier(model)) => bail!(
+                "task.kind = \"reconstruct\" trains an autoencoder, and model.kind = \"{}\" is a classifier: set model.kind = \"crate_mae\" or \
+                 \"vit_mae\" (or a preset of theirs), or task.kind = \"classify\"",
+                kind_of(&model)
+            ),
+        }
         self.train.check().map_err(|e| anyhow!("train.{e}"))?;
         self.data.check()?;
-        let TaskConfig::Classify(ClassifyConfig { label_smoothing, mix, class_weights }) = &self.task;
-        if !(0.0..=1.0).contains(label_smoothing) {
-            bail!("task.label_smoothing = {label_smoothing}: expected a number from 0 to 1");
-        }
-        mix.check().map_err(|e| anyhow!("task.{e}"))?;
-        if let Some(ClassWeights::Each(weights)) = class_weights
-            && let Some(weight) = weights.iter().find(|weight| !(0.0..=1e6).contains(*weight))
-        {
-            bail!("task.class_weights holds {weight}: expected numbers from 0 to 1e6");
-        }
+        self.task.check()?;
+        let measures = self.task.measures();
         match &self.train.checkpoint.best {
-            Some(best) if !MEASURES.contains(&best.metric.as_str()) => bail!(
+            Some(best) if !measures.contains(&best.metric.as_str()) => bail!(
                 "train.checkpoint.best.metric = {:?}: an evaluation measures {}{}",
                 best.metric,
-                MEASURES.join(", "),
-                did_you_mean(&best.metric, MEASURES.into_iter())
+                measures.join(", "),
+                did_you_mean(&best.metric, measures.iter().copied())
             ),
             _ => Ok(()),
         }
     }
 
     /// The model, with `classes` filled in from the data where the recipe leaves it open.
-    pub fn model_config(&self, classes: Option<usize>) -> Result<ModelConfig> {
+    fn any_model(&self, classes: Option<usize>) -> Result<AnyModel> {
         let mut fields = self.model.clone();
-        if let Some(classes) = classes {
+        if let Some(classes) = classes.filter(|_| !is_autoencoder(&fields)) {
             fields.entry("classes").or_insert(Value::from(classes));
         }
-        model_from_fields(fields)
+        AnyModel::from_fields(fields)
     }
-}
 
-/// A [`ModelConfig`] from its fields, where `preset` stands for those of a published size.
-pub fn model_from_fields(mut fields: Map<String, Value>) -> Result<ModelConfig> {
-    if let Some(preset) = fields.remove("preset") {
-        let name = preset.as_str().context("model.preset must be the name of a size in quotes")?;
-        let whole = serde_json::to_value(ModelConfig::preset(name)?)?;
-        for (key, value) in whole.as_object().cloned().unwrap_or_default() {
-            fields.entry(key).or_insert(value);
+    /// The classifier that the recipe describes.
+    pub fn model_config(&self, classes: Option<usize>) -> Result<ModelConfig> {
+        match self.any_model(classes)? {
+            AnyModel::Classifier(config) => Ok(config),
+            AnyModel::Autoencoder(_) => bail!("the recipe's model is an autoencoder, expected a classifier"),
         }
     }
-    // Parsed by kind, because serde tells no path inside a tagged enum.
-    let kind = fields.get("kind").and_then(Value::as_str).map(str::to_owned);
-    let config = match kind.as_deref() {
-        Some("crate") => typed(untagged(fields)).map(ModelConfig::Crate),
-        Some("crate_alpha") => typed(untagged(fields)).map(ModelConfig::CrateAlpha),
-        Some("tost") => typed(untagged(fields)).map(ModelConfig::Tost),
-        Some("vit") => typed(untagged(fields)).map(ModelConfig::Vit),
-        _ => typed(Value::Object(fields)),
-    };
-    let config = config.context("model")?;
-    config.check()?;
-    Ok(config)
+
+    /// The autoencoder that the recipe describes.
+    pub fn autoencoder_config(&self) -> Result<AutoencoderConfig> {
+        match self.any_model(None)? {
+            AnyModel::Autoencoder(config) => Ok(config),
+            AnyModel::Classifier(_) => bail!("the recipe's model is a classifier, expected an autoencoder"),
+        }
+    }
 }
 
-fn untagged(mut fields: Map<String, Value>) -> Value {
-    fields.remove("kind");
-    Value::Object(fields)
+/// The kind of a model, as a recipe writes it.
+fn kind_of(model: &impl Serialize) -> String {
+    let value = serde_json::to_value(model).unwrap_or_default();
+    value["kind"].as_str().unwrap_or_default().to_owned()
 }
 
 /// Sets `a.b.c=value` in a tree; the value is read as TOML, and as a plain string where it is none.

@@ -178,3 +178,14 @@ pub fn command_line() -> String {
 pub(crate) fn readable() -> std::fs::Permissions {
     std::os::unix::fs::PermissionsExt::from_mode(0o666)
 }
+
+/// Writes a file by its path whole or not at all.
+pub fn whole(path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let failed = || format!("{} cannot be written", path.display());
+    let named = tempfile::Builder::new().prefix(".whitebox-").permissions(readable()).tempfile_in(folder);
+    let half = named.with_context(failed)?;
+    write(half.path()).with_context(failed)?;
+    half.persist(path).with_context(failed)?;
+    Ok(())
+}

@@ -43,6 +43,9 @@ fn imagenet_recipes_train() {
     for recipe in ["imagenet-crate-tiny", "imagenet-crate-small", "imagenet-crate-base", "imagenet21k-crate-base"] {
         two_steps(folder.path(), recipe, "imagenet", &[]);
     }
+    for recipe in ["imagenet-crate-mae-small", "imagenet-crate-mae-base"] {
+        two_steps(folder.path(), recipe, "imagenet", &[]);
+    }
 }
 
 #[test]
@@ -74,7 +77,7 @@ fn cifar_recipes_train_on_files_and_on_folders() {
     cifar(&path.join("ten"), &[&batches[..], &["test_batch.bin"]].concat(), 1, 10);
     cifar(&path.join("hundred"), &["train.bin", "test.bin"], 2, 100);
     images_by_class(&path.join("folder"), 12);
-    for recipe in ["cifar10", "cifar10-vit", "cifar10-alpha", "cifar10-tost"] {
+    for recipe in ["cifar10", "cifar10-vit", "cifar10-alpha", "cifar10-tost", "cifar10-mae", "cifar10-vit-mae"] {
         two_steps(path, recipe, "ten", &[]);
     }
     fs::rename(path.join("cifar10"), path.join("by-files")).unwrap();
@@ -129,5 +132,13 @@ fn small_recipes_train_on_the_sets_in_the_repository() {
     }
     images_by_class(&folder.path().join("images"), 11);
     two_steps(folder.path(), "image-folder", "images", &[]);
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data");
+    let data = data.to_str().unwrap();
+    let subset = ["data.set=fashion-mnist-subset", "data.eval_batch_size=256"];
+    for recipe in ["mae-demo", "fashion-mnist-mae", "fashion-mnist-vit-mae"] {
+        two_steps(folder.path(), recipe, data, &subset);
+    }
+    let begun = [&subset[..], &["init.checkpoint=fashion-mnist-mae"]].concat();
+    two_steps(folder.path(), "finetune-fashion-mnist-mae", data, &begun);
     assert!(said(folder.path(), &["recipes"]).contains("imagenet-crate-base"));
 }

@@ -4,13 +4,16 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use serde::Serialize;
+use tch::Device;
 use torch_extras::pth::{self, RawTensor};
 use whitebox_model::weights::{Card, save_raw};
 
-use crate::checkpoint;
+use crate::checkpoint::{self, Found, Opened};
 use crate::tasks::classify::load_model;
+use crate::tasks::reconstruct::load_autoencoder;
 
-/// Convert a checkpoint: official CRATE `.pth`/`.pth.tar` and timm ViT to safetensors, and back.
+/// Convert a checkpoint: official CRATE and CRATE-MAE `.pth`/`.pth.tar`, ViT-MAE and timm ViT to safetensors, and back.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   cargo xtask convert crate_tiny.pth.tar crate-tiny.safetensors --set model.heads=6
@@ -41,13 +44,29 @@ pub fn run(args: &ConvertArgs) -> Result<()> {
     if args.output.exists() && !args.force {
         bail!("{} exists and is not overwritten; --force does", args.output.display());
     }
+    // Strict: names and shapes must be exactly the model's, whatever the direction.
     let to_pth = is_pth(&args.output)?;
-    let opened = checkpoint::open(Some(&args.input), args.model.as_deref(), &args.sets)?;
+    match checkpoint::open_any(Some(&args.input), args.model.as_deref(), &args.sets)? {
+        Found::Classifier(opened) => {
+            tell(&opened);
+            load_model(&opened, Device::Cpu)?;
+            write(args, to_pth, &opened)
+        }
+        Found::Autoencoder(opened) => {
+            tell(&opened);
+            load_autoencoder(&opened, Device::Cpu)?;
+            write(args, to_pth, &opened)
+        }
+    }
+}
+
+fn tell<M>(opened: &Opened<M>) {
     for note in &opened.notes {
         eprintln!("{note}");
     }
-    // Strict: names and shapes must be exactly the model's, whatever the direction.
-    load_model(&opened.weights, &opened.config, tch::Device::Cpu)?;
+}
+
+fn write<M: Serialize + Clone>(args: &ConvertArgs, to_pth: bool, opened: &Opened<M>) -> Result<()> {
     let count = opened.weights.tensors.len();
     if to_pth {
         let tensors: Vec<(String, RawTensor)> = opened.weights.tensors.clone().into_iter().collect();
@@ -57,8 +76,10 @@ pub fn run(args: &ConvertArgs) -> Result<()> {
         if args.nested.is_some() {
             bail!("--nested is for .pth files");
         }
-        let card = opened.weights.card.clone().unwrap_or_else(|| Card::new(opened.config.clone()));
-        let card = Card { model: opened.config.clone(), ..card };
+        let card = match opened.weights.card.clone() {
+            Some(card) => card.of(opened.config.clone()),
+            None => Card::new(opened.config.clone()),
+        };
         save_raw(&args.output, &opened.weights.tensors, Some(&card))?;
     }
     crate::say(&format!("{}: {count} tensors", args.output.display()))

@@ -11,6 +11,7 @@ use crate::commands::train::device_name;
 use crate::progress::duration;
 use crate::recipe::{Named, TaskConfig};
 use crate::tasks::classify::Classify;
+use crate::tasks::reconstruct::Reconstruct;
 use crate::tasks::{Outline, RecipeTask};
 
 /// Prints parameters, arithmetic, memory, steps and the least time.
@@ -18,6 +19,7 @@ pub fn run(named: &Named, device: Device) -> Result<()> {
     let recipe = &named.recipe;
     let Outline { cost, training, validation } = match &recipe.task {
         TaskConfig::Classify(config) => Classify::outline(named, config)?,
+        TaskConfig::Reconstruct(config) => Reconstruct::outline(named, config)?,
     };
     let (batch, accumulate) = (recipe.data.batch_size as u64, recipe.train.accumulate);
     let batches = training.div_ceil(batch);

@@ -47,7 +47,7 @@ pub fn run(args: &EvalArgs) -> Result<()> {
     }
     let loader = data.eval_loader(set.clone())?;
     check_fit(&loader, &opened.config.grid())?;
-    let model = load_model(&opened.weights, &opened.config, device)?;
+    let model = load_model(&opened, device)?;
     let found = evaluate(model.as_ref(), &loader, device, &mut meter("evaluating", "batches"))?;
     let n = found.predictions.len() as u64;
     let by_class = set.classes().iter().zip(&found.confusion).enumerate().map(|(i, (name, row))| {

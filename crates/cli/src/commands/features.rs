@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 use serde_json::json;
 use tch::{Device, Tensor};
@@ -16,7 +16,7 @@ use crate::data::{DataConfig, Sets};
 use crate::frozen::{self, Features, Linear};
 use crate::images::check_fit;
 use crate::progress::meter;
-use crate::run_folder::readable;
+use crate::run_folder::whole;
 use crate::tasks::classify::load_model;
 
 /// A part of a set.
@@ -102,10 +102,10 @@ struct Frozen {
 
 impl Frozen {
     fn open(checkpoint: Option<&Path>, usage: &ModelUse) -> Result<Self> {
-        let (opened, data, device) = usage.open(checkpoint)?;
+        let (opened, data, device) = usage.open_features(checkpoint)?;
         let sets = data.open()?;
         check_fit(&data.eval_loader(sets.validation.clone())?, &opened.config.grid())?;
-        let model = load_model(&opened.weights, &opened.config, device)?;
+        let model = load_model(&opened, device)?;
         Ok(Frozen { name: opened.weights.path.display().to_string(), model, data, sets, device })
     }
 
@@ -157,17 +157,6 @@ pub fn features(args: &FeaturesArgs) -> Result<()> {
     };
     let [n, d] = [found.values.size()[0], found.values.size()[1]];
     crate::say(&format!("{}: {} features of {d} numbers, written to {written}", frozen.name, count(n as u64)))
-}
-
-/// Writes a file whole or not at all.
-fn whole(path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let failed = || format!("{} cannot be written", path.display());
-    let named = tempfile::Builder::new().prefix(".whitebox-").permissions(readable()).tempfile_in(folder);
-    let half = named.with_context(failed)?;
-    write(half.path()).with_context(failed)?;
-    half.persist(path).with_context(failed)?;
-    Ok(())
 }
 
 /// Runs `knn`.

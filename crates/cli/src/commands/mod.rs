@@ -7,6 +7,7 @@ pub mod eval;
 pub mod features;
 pub mod predict;
 pub mod recipes;
+pub mod reconstruct;
 pub mod sweep;
 pub mod throughput;
 pub mod train;

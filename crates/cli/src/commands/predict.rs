@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 use serde_json::json;
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Kind};
 use whitebox_model::probe::NoProbe;
 
 use crate::checkpoint::ModelUse;
@@ -38,7 +38,7 @@ pub struct PredictArgs {
 /// Runs the command.
 pub fn run(args: &PredictArgs) -> Result<()> {
     let (opened, data, device) = args.usage.open(args.checkpoint.as_deref())?;
-    let model = load_model(&opened.weights, &opened.config, device)?;
+    let model = load_model(&opened, device)?;
     let classes = opened.classes();
     let top = args.top.clamp(1, classes.len());
     for path in &args.images {

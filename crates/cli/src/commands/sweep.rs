@@ -164,26 +164,32 @@ fn choices(asked: &str, before: &[String], set: &str) -> Result<Vec<(String, Str
     }
 }
 
-/// A table in Markdown: what was set, and what came of it. The best accuracy stands in bold.
+/// A table in Markdown: what was set, and what came of it. The best accuracy, or the least error of a reconstruction, stands in bold.
 fn table(keys: &[String], members: &[Member], out: &Path) -> String {
     let results: Vec<Option<RunResult>> =
         members.iter().map(|m| RunFolder { path: out.join(&m.name) }.result()).collect();
-    let accuracy = |result: &RunResult| result.metrics.get("accuracy").and_then(Value::as_f64);
-    let best = results.iter().flatten().filter_map(accuracy).fold(f64::NEG_INFINITY, f64::max);
-    let head: Vec<_> = keys.iter().map(String::as_str).chain(["parameters", "accuracy", "loss", "training"]).collect();
+    let number = |result: &RunResult, name: &str| result.metrics.get(name).and_then(Value::as_f64);
+    let found = |name: &str| results.iter().flatten().filter_map(|r| number(r, name)).collect::<Vec<_>>();
+    let (measure, best) = match found("masked_mse") {
+        errors if errors.is_empty() => ("accuracy", found("accuracy").into_iter().fold(f64::NEG_INFINITY, f64::max)),
+        errors => ("masked_mse", errors.into_iter().fold(f64::INFINITY, f64::min)),
+    };
+    let head: Vec<_> = keys.iter().map(String::as_str).chain(["parameters", measure, "loss", "training"]).collect();
     let mut text = format!("| {} |\n|{}\n", head.join(" | "), "---|".repeat(head.len()));
     for (member, result) in members.iter().zip(&results) {
         let mut cells = member.values.clone();
         match result {
             None => cells.extend(["", "not finished", "", ""].map(String::from)),
             Some(result) => {
-                let number = |name: &str| result.metrics.get(name).and_then(Value::as_f64);
-                let shown = number("accuracy").map_or("-".into(), |a| format!("{:.2} %", 100.0 * a));
-                let bold = number("accuracy") == Some(best);
+                let shown = match number(result, measure) {
+                    Some(accuracy) if measure == "accuracy" => format!("{:.2} %", 100.0 * accuracy),
+                    Some(error) => format!("{error:.4}"),
+                    None => "-".into(),
+                };
                 cells.extend([
                     count(result.parameters),
-                    if bold { format!("**{shown}**") } else { shown },
-                    number("loss").map_or("-".into(), |l| format!("{l:.4}")),
+                    if number(result, measure) == Some(best) { format!("**{shown}**") } else { shown },
+                    number(result, "loss").map_or("-".into(), |l| format!("{l:.4}")),
                     duration(result.seconds),
                 ]);
             }

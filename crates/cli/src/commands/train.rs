@@ -17,6 +17,7 @@ use crate::recipe::{self, Named, TaskConfig};
 use crate::report;
 use crate::run_folder::{RunFolder, RunInfo, RunResult, command_line, commit};
 use crate::tasks::classify::Classify;
+use crate::tasks::reconstruct::Reconstruct;
 use crate::tasks::{RecipeTask, Run};
 
 /// Train a recipe: a built-in name or a TOML file.
@@ -104,6 +105,7 @@ fn resumed(args: &TrainArgs, folder: Option<&Path>) -> Result<(Named, RunFolder)
 pub fn train(named: &Named, out: Option<&Path>, resumed: Option<RunFolder>, device: Device) -> Result<String> {
     match &named.recipe.task {
         TaskConfig::Classify(config) => train_task::<Classify>(named, config, out, resumed, device),
+        TaskConfig::Reconstruct(config) => train_task::<Reconstruct>(named, config, out, resumed, device),
     }
 }
 

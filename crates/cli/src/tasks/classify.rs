@@ -8,11 +8,12 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use tch::{Device, Kind, Tensor, nn};
 use whitebox_datasets::{Batch, Dataset, Loader};
+use whitebox_model::VisionModel;
 use whitebox_model::probe::NoProbe;
 use whitebox_model::weights::{self, Card, LoadOptions, Weights};
-use whitebox_model::{ModelConfig, VisionModel};
 use whitebox_train::{BoxError, Loss, Mix, Task, TrainConfig, cross_entropy, soft_cross_entropy, soft_targets};
 
+use crate::checkpoint::Opened;
 use crate::data::Sets;
 use crate::evaluate::evaluate;
 use crate::images::{check_fit, images_of};
@@ -83,13 +84,15 @@ fn class_weights(wanted: Option<&ClassWeights>, images: &dyn Dataset) -> Result<
     Ok(Some(Tensor::from_slice(&weights)))
 }
 
-/// A model read from a file, ready to be used.
-pub fn load_model(weights: &Weights, config: &ModelConfig, device: Device) -> Result<Box<dyn VisionModel>> {
+/// A model read from a file, ready to be used; where the file has no head, that is drawn and says nothing.
+pub fn load_model(opened: &Opened, device: Device) -> Result<Box<dyn VisionModel>> {
+    let Opened { weights, config, headless, .. } = opened;
     memory::check(config.cost().parameters.saturating_mul(4), device)
         .with_context(|| weights.path.display().to_string())?;
     let store = nn::VarStore::new(device);
     let model = config.build(&store.root())?;
-    weights.load_into(&store.variables(), config, LoadOptions::default())?;
+    let options = LoadOptions { replace_head: *headless, ..LoadOptions::default() };
+    weights.load_into(&store.variables(), options)?;
     Ok(model)
 }
 
@@ -147,6 +150,6 @@ impl Task for Classify {
     }
 
     fn load_model(&mut self, path: &Path) -> Result<(), BoxError> {
-        Ok(Weights::open(path)?.load_into(&self.store.variables(), &self.card.model, LoadOptions::default())?)
+        Ok(Weights::open(path)?.load_into(&self.store.variables(), LoadOptions::default())?)
     }
 }

@@ -2,6 +2,7 @@
 //! beside the steps: how it is opened from a recipe, what is measured before and after, what the closing table and the report say.
 
 pub mod classify;
+pub mod reconstruct;
 
 use std::path::PathBuf;
 

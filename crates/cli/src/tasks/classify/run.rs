@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use tch::Device;
 use whitebox_analysis::{Baseline, Classification, LayerComparison, LayerStats, Report, Sample, count};
 use whitebox_model::ModelConfig;
-use whitebox_model::weights::{Card, LoadOptions};
+use whitebox_model::weights::{Card, LoadOptions, Regrid};
 
 use super::Classify;
 use crate::data::ImageSource;
@@ -56,17 +56,18 @@ impl RecipeTask for Classify {
 
     fn begin_from(&mut self, init: &InitConfig) -> Result<String> {
         let (path, model) = (init.checkpoint.as_path(), &self.card.model);
-        let opened = checkpoint::open(Some(path), None, &[]).context("init.checkpoint")?;
+        let opened = checkpoint::open_features(Some(path), None, &[]).context("init.checkpoint")?;
         let [theirs, ours] = [&opened.config, model].map(|config: &ModelConfig| config.grid().shape());
-        let replace_head = init.new_head || opened.config.classes() != model.classes();
-        let options = LoadOptions { replace_head, positions_from: (theirs != ours).then_some(theirs) };
-        opened.weights.load_into(&self.store.variables(), model, options)?;
+        let replace_head = init.new_head || opened.headless || opened.config.classes() != model.classes();
+        let positions = (theirs != ours).then_some(Regrid { from: theirs, to: ours });
+        opened.weights.load_into(&self.store.variables(), LoadOptions { replace_head, positions })?;
         let head = if replace_head { ", with a new head" } else { "" };
         let positions = match theirs == ours {
             true => String::new(),
             false => format!(", positions interpolated from {theirs:?} to {ours:?} patches"),
         };
-        Ok(format!("beginning with the weights of {}{head}{positions}", opened.weights.path.display()))
+        let part = if opened.headless { "the encoder of" } else { "the weights of" };
+        Ok(format!("beginning with {part} {}{head}{positions}", opened.weights.path.display()))
     }
 
     fn measure_before(&self, named: &Named, folder: &RunFolder) -> Result<()> {

@@ -1,0 +1,99 @@
+//! The task section of a recipe: what is learned, and its own settings.
+
+use anyhow::{Result, anyhow, bail};
+use serde::{Deserialize, Serialize};
+use whitebox_autoencoder::{Masking, ReconstructionLoss};
+use whitebox_train::MixConfig;
+
+use crate::evaluate;
+use crate::reconstruction;
+
+/// The task of a recipe.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum TaskConfig {
+    /// Supervised classification by cross-entropy.
+    Classify(ClassifyConfig),
+    /// Masked autoencoding: an image is reconstructed from a part of its patches.
+    Reconstruct(ReconstructConfig),
+}
+
+impl Default for TaskConfig {
+    fn default() -> Self {
+        TaskConfig::Classify(ClassifyConfig::default())
+    }
+}
+
+/// Classification.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ClassifyConfig {
+    /// Probability mass spread over all classes. Default: 0.
+    pub label_smoothing: f64,
+    /// What the classes weigh in the loss. Default: all the same.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub class_weights: Option<ClassWeights>,
+    /// Mixup and CutMix. Default: neither.
+    pub mix: MixConfig,
+}
+
+/// What classes weigh in the loss.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged, expecting = "class weights are \"balanced\" or a number for each class")]
+pub enum ClassWeights {
+    /// By a rule.
+    Rule(WeightRule),
+    /// One each, in the classes' order.
+    Each(Vec<f64>),
+}
+
+/// A rule for class weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WeightRule {
+    /// Images / (classes x images of the class): rare classes weigh as much as common ones.
+    Balanced,
+}
+
+/// Masked autoencoding.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ReconstructConfig {
+    /// Which patches are hidden. Default: 75 % of them, at random.
+    pub masking: Masking,
+    /// What is compared. Default: the pixels of the hidden patches.
+    pub loss: ReconstructionLoss,
+}
+
+impl TaskConfig {
+    /// Refuses values that cannot be meant.
+    pub fn check(&self) -> Result<()> {
+        match self {
+            TaskConfig::Classify(config) => config.check(),
+            TaskConfig::Reconstruct(config) => config.masking.check().map_err(|e| anyhow!("task.masking: {e}")),
+        }
+    }
+
+    /// What an evaluation of it may measure.
+    pub fn measures(&self) -> &'static [&'static str] {
+        match self {
+            TaskConfig::Classify(_) => &evaluate::MEASURES,
+            TaskConfig::Reconstruct(_) => &reconstruction::MEASURES,
+        }
+    }
+}
+
+impl ClassifyConfig {
+    fn check(&self) -> Result<()> {
+        if !(0.0..=1.0).contains(&self.label_smoothing) {
+            bail!("task.label_smoothing = {}: expected a number from 0 to 1", self.label_smoothing);
+        }
+        self.mix.check().map_err(|e| anyhow!("task.{e}"))?;
+        if let Some(ClassWeights::Each(weights)) = &self.class_weights
+            && let Some(weight) = weights.iter().find(|weight| !(0.0..=1e6).contains(*weight))
+        {
+            bail!("task.class_weights holds {weight}: expected numbers from 0 to 1e6");
+        }
+        Ok(())
+    }
+}
