@@ -91,10 +91,10 @@ pub fn open(path: Option<&Path>, model: Option<&str>, sets: &[String]) -> Result
     let weights = Weights::open(&locate(path)?)?;
     let mut notes = weights.notes.clone();
     let given = model_overrides(model, sets)?;
-    let config = match &weights.card {
+    let config = match weights.card_of::<ModelConfig>()? {
         Some(card) if given.is_empty() => {
             card.model.check().with_context(|| weights.path.display().to_string())?;
-            card.model.clone()
+            card.model
         }
         Some(card) => {
             let mut fields = serde_json::to_value(&card.model)?.as_object().cloned().unwrap_or_default();

@@ -57,8 +57,10 @@ pub fn run(args: &ConvertArgs) -> Result<()> {
         if args.nested.is_some() {
             bail!("--nested is for .pth files");
         }
-        let card = opened.weights.card.clone().unwrap_or_else(|| Card::new(opened.config.clone()));
-        let card = Card { model: opened.config.clone(), ..card };
+        let card = match opened.weights.card.clone() {
+            Some(card) => card.of(opened.config.clone()),
+            None => Card::new(opened.config.clone()),
+        };
         save_raw(&args.output, &opened.weights.tensors, Some(&card))?;
     }
     crate::say(&format!("{}: {count} tensors", args.output.display()))

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use tch::{Device, Kind, Tensor, nn};
 use whitebox_datasets::{Batch, Dataset, Loader};
 use whitebox_model::probe::NoProbe;
-use whitebox_model::weights::{self, Card, LoadOptions, Weights};
+use whitebox_model::weights::{self, Card, LoadOptions, Regrid, Weights};
 use whitebox_model::{ModelConfig, VisionModel};
 use whitebox_train::{BoxError, Loss, Mix, Task, TrainConfig, cross_entropy, soft_cross_entropy, soft_targets};
 
@@ -62,8 +62,8 @@ impl Classify {
         let opened = checkpoint::open(Some(path), None, &[]).context("init.checkpoint")?;
         let [theirs, ours] = [&opened.config, model].map(|config| config.grid().shape());
         let replace_head = init.new_head || opened.config.classes() != model.classes();
-        let options = LoadOptions { replace_head, positions_from: (theirs != ours).then_some(theirs) };
-        opened.weights.load_into(&self.store.variables(), model, options)?;
+        let options = LoadOptions { replace_head, positions: (theirs != ours).then_some(Regrid { from: theirs, to: ours }) };
+        opened.weights.load_into(&self.store.variables(), options)?;
         let head = if replace_head { ", with a new head" } else { "" };
         let positions = match theirs == ours {
             true => String::new(),
@@ -126,7 +126,7 @@ pub fn load_model(weights: &Weights, config: &ModelConfig, device: Device) -> Re
         .with_context(|| weights.path.display().to_string())?;
     let store = nn::VarStore::new(device);
     let model = config.build(&store.root())?;
-    weights.load_into(&store.variables(), config, LoadOptions::default())?;
+    weights.load_into(&store.variables(), LoadOptions::default())?;
     Ok(model)
 }
 
@@ -184,6 +184,6 @@ impl Task for Classify {
     }
 
     fn load_model(&mut self, path: &Path) -> Result<(), BoxError> {
-        Ok(Weights::open(path)?.load_into(&self.store.variables(), &self.card.model, LoadOptions::default())?)
+        Ok(Weights::open(path)?.load_into(&self.store.variables(), LoadOptions::default())?)
     }
 }
