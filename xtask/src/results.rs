@@ -1,12 +1,12 @@
 //! `cargo xtask results`: the tables of docs/results.md, rebuilt from the runs that are kept in docs/runs.
 //!
 //! ```text
-//! docs/runs/TABLE/RUN/{config.toml, run.json, result.json}     as a run folder has them
+//! docs/runs/TABLE/.../RUN/{config.toml, run.json, result.json} as a run folder has them; a sweep's runs lie in a folder of their own
 //! <!-- results TABLE --> ... <!-- end -->                       what is written between these lines of docs/results.md
 //! ```
 //!
 //! A row is what the runs share but for their seeds: values that differ within a table become its first columns, measures are means with the least and
-//! the greatest. Nothing is typed by hand.
+//! the greatest. Where models of several kinds share a table, the kind stands for its shape. Nothing is typed by hand.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -21,8 +21,13 @@ use crate::places::Places;
 
 /// The key that tells runs of one row apart.
 const SEED: &str = "train.seed";
+/// The key whose values stand for those of all others of the model, where they differ.
+const KIND: &str = "model.kind";
 /// What is kept of a run.
 const KEPT: [&str; 3] = ["config.toml", "run.json", "result.json"];
+
+/// The measures that a table shows where all its runs have them; the first of these with its spread.
+const MEASURES: [&str; 5] = ["accuracy", "masked_mse", "visible_mean_mse", "ratio", "loss"];
 
 /// One kept run.
 #[derive(Clone, Debug)]
@@ -56,12 +61,12 @@ pub fn run(from: Option<&Path>, table: Option<&str>) -> Result<ExitCode> {
 
 /// Copies what is kept of every finished run below `from`.
 fn take(from: &Path, to: &Path) -> Result<usize> {
-    let finished: Vec<_> = folders(from)?.into_iter().filter(|run| run.join("result.json").is_file()).collect();
+    let finished = runs_below(from)?;
     if finished.is_empty() {
         bail!("{} holds no finished run: expected folders with result.json, as a sweep makes them", from.display());
     }
     for run in &finished {
-        let kept = to.join(name_of(run));
+        let kept = to.join(run.strip_prefix(from).unwrap_or(run));
         fs::create_dir_all(&kept).with_context(|| format!("making {}", kept.display()))?;
         for file in KEPT {
             let (from, to) = (run.join(file), kept.join(file));
@@ -86,8 +91,22 @@ fn folders(path: &Path) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
+/// Every finished run below a folder, in order.
+fn runs_below(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for below in folders(folder)? {
+        match below.join("result.json").is_file() {
+            true => found.push(below),
+            // A run's own folders hold no runs.
+            false if below.join("config.toml").is_file() => {}
+            false => found.extend(runs_below(&below)?),
+        }
+    }
+    Ok(found)
+}
+
 fn read(folder: &Path) -> Result<Vec<Run>> {
-    folders(folder)?.iter().map(|run| one(run).with_context(|| run.display().to_string())).collect()
+    runs_below(folder)?.iter().map(|run| one(run).with_context(|| run.display().to_string())).collect()
 }
 
 fn one(run: &Path) -> Result<Run> {
@@ -117,38 +136,47 @@ fn flatten(at: &str, value: &Value, values: &mut BTreeMap<String, String>) {
 fn table_of(runs: &[Run]) -> Result<String> {
     let keys: BTreeSet<&str> = runs.iter().flat_map(|run| run.values.keys()).map(String::as_str).collect();
     let value = |run: &Run, key: &str| run.values.get(key).cloned().unwrap_or_else(|| "-".into());
+    let differs = |key: &str| runs.iter().any(|run| value(run, key) != value(&runs[0], key));
+    let kinds = differs(KIND);
     let varied: Vec<&str> = keys
         .into_iter()
-        .filter(|key| *key != SEED && runs.iter().any(|run| value(run, key) != value(&runs[0], key)))
+        .filter(|key| *key != SEED && differs(key) && !(kinds && *key != KIND && key.starts_with("model.")))
         .collect();
     let mut rows: BTreeMap<Vec<String>, Vec<&Run>> = BTreeMap::new();
     for run in runs {
         rows.entry(varied.iter().map(|key| value(run, key)).collect()).or_default().push(run);
     }
-    let head = ["parameters", "seeds", "accuracy", "least - most", "loss", "minutes a run", "commit"];
-    let head: Vec<_> = varied.iter().copied().chain(head).collect();
+    let measures: Vec<&str> = MEASURES
+        .into_iter()
+        .filter(|name| runs.iter().all(|run| run.result["metrics"][name].is_number()))
+        .collect();
+    let Some((first, further)) = measures.split_first() else {
+        bail!("the runs share no measure: result.json holds one of {} under metrics", MEASURES.join(", "));
+    };
+    let mut head = varied.clone();
+    head.extend(["parameters", "seeds", first, "least - most"]);
+    head.extend(further);
+    head.extend(["minutes a run", "commit"]);
     let mut text = format!("| {} |\n|{}\n", head.join(" | "), "---|".repeat(head.len()));
     for (values, runs) in &rows {
-        let number = |run: &Run, path: &str| run.result.pointer(path).and_then(Value::as_f64);
-        let all = |path: &str| -> Result<Vec<f64>> {
-            runs.iter().map(|run| number(run, path).with_context(|| format!("result.json has no {path}"))).collect()
-        };
+        let all = |of: &dyn Fn(&Run) -> &Value| -> Vec<f64> { runs.iter().filter_map(|r| of(r).as_f64()).collect() };
+        let measured = |name: &str| all(&|run| &run.result["metrics"][name]);
         let mean = |numbers: &[f64]| numbers.iter().sum::<f64>() / numbers.len() as f64;
-        let (accuracy, loss, seconds) = (all("/metrics/accuracy")?, all("/metrics/loss")?, all("/seconds")?);
-        let least = accuracy.iter().copied().fold(f64::INFINITY, f64::min);
-        let most = accuracy.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let main = measured(first);
+        let least = main.iter().copied().fold(f64::INFINITY, f64::min);
+        let most = main.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let mut seeds: Vec<_> = runs.iter().map(|run| value(run, SEED)).collect();
         seeds.sort();
         let commits: BTreeSet<_> = runs.iter().filter_map(|run| run.info["commit"].as_str()).collect();
-        let cells = [
-            number(runs[0], "/parameters").map_or("-".into(), |n| grouped(n as u64)),
+        let mut cells = vec![
+            runs[0].result["parameters"].as_u64().map_or("-".into(), grouped),
             seeds.join(", "),
-            format!("{:.2} %", 100.0 * mean(&accuracy)),
-            format!("{:.2} - {:.2}", 100.0 * least, 100.0 * most),
-            format!("{:.4}", mean(&loss)),
-            format!("{:.1}", mean(&seconds) / 60.0),
-            commits.into_iter().collect::<Vec<_>>().join(", "),
+            shown(first, mean(&main)),
+            format!("{} - {}", shown(first, least), shown(first, most)),
         ];
+        cells.extend(further.iter().map(|name| shown(name, mean(&measured(name)))));
+        cells.push(format!("{:.1}", mean(&all(&|run| &run.result["seconds"])) / 60.0));
+        cells.push(commits.into_iter().collect::<Vec<_>>().join(", "));
         text += &format!("| {} |\n", values.iter().cloned().chain(cells).collect::<Vec<_>>().join(" | "));
     }
     let commands: BTreeSet<_> = runs.iter().filter_map(|run| run.info["command"].as_str()).collect();
@@ -157,6 +185,11 @@ fn table_of(runs: &[Run]) -> Result<String> {
         text += &format!("    {command}\n");
     }
     Ok(text)
+}
+
+/// A measure as a table shows it.
+fn shown(name: &str, value: f64) -> String {
+    if name == "accuracy" { format!("{:.2} %", 100.0 * value) } else { format!("{value:.4}") }
 }
 
 /// `1,234,567`.
@@ -178,7 +211,8 @@ mod tests {
 
     fn kept(folder: &Path, kind: &str, seed: u64, accuracy: f64) {
         fs::create_dir_all(folder).unwrap();
-        let config = format!("[model]\nkind = \"{kind}\"\n[data]\npath = \"at/{seed}\"\n[train]\nseed = {seed}\n");
+        let d = kind.len();
+        let config = format!("[model]\nkind = \"{kind}\"\nd = {d}\n[data]\npath = \"at/{seed}\"\n[train]\nseed = {seed}\n");
         fs::write(folder.join("config.toml"), config).unwrap();
         fs::write(folder.join("run.json"), r#"{"command": "whitebox sweep x", "commit": "abc"}"#).unwrap();
         let result =
@@ -189,13 +223,14 @@ mod tests {
     #[test]
     fn seeds_share_a_row_and_what_differs_becomes_a_column() {
         let folder = tempfile::tempdir().unwrap();
-        for (name, kind, seed, accuracy) in [("a", "crate", 0, 0.5), ("b", "crate", 1, 0.75), ("c", "vit", 0, 0.25)] {
+        let runs = [("x/a", "crate", 0, 0.5), ("x/b", "crate", 1, 0.75), ("y/a", "vit", 0, 0.25)];
+        for (name, kind, seed, accuracy) in runs {
             kept(&folder.path().join(name), kind, seed, accuracy);
         }
         let table = table_of(&read(folder.path()).unwrap()).unwrap();
         let lines: Vec<_> = table.lines().collect();
         assert!(lines[0].starts_with("| model.kind | parameters | seeds |"), "{table}");
-        assert_eq!(lines[2], "| crate | 1,234,567 | 0, 1 | 62.50 % | 50.00 - 75.00 | 0.5000 | 1.5 | abc |");
+        assert_eq!(lines[2], "| crate | 1,234,567 | 0, 1 | 62.50 % | 50.00 % - 75.00 % | 0.5000 | 1.5 | abc |");
         assert!(lines[3].starts_with("| vit | 1,234,567 | 0 | 25.00 % |"), "{table}");
         assert_eq!(lines[5], "    whitebox sweep x");
     }
@@ -204,10 +239,10 @@ mod tests {
     fn finished_runs_are_taken_and_others_left() {
         let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         assert!(take(from.path(), to.path()).unwrap_err().to_string().contains("no finished run"));
-        kept(&from.path().join("done"), "crate", 0, 0.5);
+        kept(&from.path().join("deep/done"), "crate", 0, 0.5);
         fs::create_dir(from.path().join("half")).unwrap();
         assert_eq!(take(from.path(), to.path()).unwrap(), 1);
-        assert_eq!(folders(to.path()).unwrap().len(), 1);
-        assert!(to.path().join("done/config.toml").is_file());
+        assert_eq!(runs_below(to.path()).unwrap().len(), 1);
+        assert!(to.path().join("deep/done/config.toml").is_file());
     }
 }

@@ -94,7 +94,7 @@ impl Block {
     }
 
     /// A layer under `path` of two steps that were drawn there, at `0.fn` and `1.fn`, on tokens of dimension `d`.
-    pub(crate) fn of_steps(
+    pub fn of_steps(
         path: &Path<'_>,
         d: i64,
         attention: Attention,

@@ -5,7 +5,7 @@
 //! more than 64 bits can count, which then is as much as they can.
 
 use crate::config::Pool;
-use crate::crate_vision::{Attend, MLP_RATIO, Sparsify};
+use crate::crate_vision::{Attend, Embedding, MLP_RATIO, Sparsify};
 use crate::mssa::{MssaConfig, OutputMap};
 use crate::stem;
 use crate::tost::StemKind;
@@ -141,11 +141,14 @@ fn crate_cost(c: &CrateConfig) -> Count {
     let layer_work = attention.work + n * second_work;
     let last_work = if c.pool == Pool::Token { attention.first + second_work } else { layer_work };
     let embedding = (n - 1) * patch * d;
+    let (embedding_norms, read) = match c.embedding {
+        Embedding::Norms => (2 * patch + 2 * d, 2 * patch + 3 * d),
+        Embedding::Convolution => (0, patch + 2 * d),
+    };
     Count {
-        parameters: 2 * patch
+        parameters: embedding_norms
             + patch * d
             + d
-            + 2 * d
             + n * d
             + d
             + u(c.depth) * layer_parameters
@@ -155,7 +158,7 @@ fn crate_cost(c: &CrateConfig) -> Count {
         forward_per_image: embedding + u(c.depth - 1) * layer_work + last_work + d * u(c.classes),
         embedding_per_image: embedding,
         forward_once: u(c.depth) * once,
-        activations_per_image: n * (2 * patch + 3 * d) + u(c.depth) * n * (6 * d + 2 * kp + more_activations),
+        activations_per_image: n * read + u(c.depth) * n * (6 * d + 2 * kp + more_activations),
     }
 }
 

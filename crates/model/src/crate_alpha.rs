@@ -18,7 +18,7 @@ use tch::{Kind, Tensor};
 use crate::block::{Attention, Block, LAYER_NORM_EPS, ResidualBase, Sparsifier};
 use crate::config::{ModelConfig, Pool, VisionModel, check_heads, check_sizes};
 use crate::drop::{DropPath, check_rates, dropout};
-use crate::embed::{Grid, PatchConvolution, interpolate_positions, with_class_token};
+use crate::embed::{ConvolutionEmbedding, Grid, PatchConvolution};
 use crate::layers::{LayerNorm, Linear, LinearInit, uniform};
 use crate::mssa::{Mssa, MssaConfig};
 use crate::odl::{Odl, OdlConfig};
@@ -169,9 +169,7 @@ impl CrateAlphaConfig {
 /// CRATE-alpha for image classification.
 #[derive(Debug)]
 pub struct CrateAlpha {
-    patches: PatchConvolution,
-    class_token: Tensor,
-    positions: Tensor,
+    embedding: ConvolutionEmbedding,
     /// The white-box layers, first to last.
     pub layers: Vec<Block>,
     norm: LayerNorm,
@@ -190,9 +188,12 @@ impl CrateAlpha {
         let normal = |stdev| Init::Randn { mean: 0.0, stdev };
         let path = root / "transformer" / "layers";
         Ok(CrateAlpha {
-            patches: PatchConvolution::new(&(root / "conv1"), &grid, d, kaiming, Init::Const(0.0)),
-            class_token: root.var("cls_token", &[1, 1, d], normal(1e-6)),
-            positions: root.var("pos_embedding", &[1, grid.patches() + 1, d], normal(0.02)),
+            embedding: ConvolutionEmbedding {
+                patches: PatchConvolution::new(&(root / "conv1"), &grid, d, kaiming, Init::Const(0.0)),
+                class_token: root.var("cls_token", &[1, 1, d], normal(1e-6)),
+                positions: root.var("pos_embedding", &[1, grid.patches() + 1, d], normal(0.02)),
+                grid,
+            },
             layers: (0..config.depth).map(|l| config.block(&(&path / l), l)).collect(),
             norm: LayerNorm::new(&(root / "mlp_head" / "0"), d, LAYER_NORM_EPS),
             head: Linear::new(&(root / "mlp_head" / "1"), d, config.classes, true, LinearInit::Timm),
@@ -204,10 +205,7 @@ impl CrateAlpha {
 
     /// Tokens that layer `end` reads.
     fn tokens_before(&self, end: usize, images: &Tensor, probe: &mut dyn Probe) -> Result<Tensor> {
-        let grid = self.config.grid().of_images(images)?;
-        let tokens = with_class_token(&self.class_token, &self.patches.forward(images, &grid));
-        let positions = interpolate_positions(&self.positions, self.config.grid().shape(), grid.shape());
-        let z = dropout(tokens + positions, self.config.dropout, self.training);
+        let z = dropout(self.embedding.forward(images)?, self.config.dropout, self.training);
         show(probe, 0, Site::Embed, &z);
         Ok(through(&self.layers[..end], z, self.recompute, probe))
     }

@@ -3,25 +3,39 @@
 //! As released: no LayerNorm between the last layer and the pooling, the head is `LN -> Linear`, mean pooling includes
 //! the class token. Parameter names are those of the official code, so that its checkpoints load name by name.
 //!
+//! Images become tokens as in the classifiers' released code or as in the MAE's ([`Embedding`]).
+//!
 //! For the paper's ablations either step of a layer can be exchanged ([`Attend`], [`Sparsify`]). A multi-head attention's parameters are then
 //! `0.fn.qkv.*` of three times the size and `0.fn.to_out.0.*`, an MLP's `1.fn.fc1.*` and `1.fn.fc2.*`.
 
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
-use tch::nn::Path;
+use tch::nn::{Init, Path};
 
 use crate::block::{Attention, Block, LAYER_NORM_EPS, ResidualBase, Sparsifier};
 use crate::config::{ModelConfig, Pool, VisionModel, check_heads, check_sizes};
 use crate::drop::{DropPath, check_rates, dropout};
-use crate::embed::{Grid, PatchEmbedding};
+use crate::embed::{ConvolutionEmbedding, Grid, PatchConvolution, PatchEmbedding, sin_cos_positions};
 use crate::ista::{Ista, IstaConfig, IstaForm, Step};
-use crate::layers::{LayerNorm, Linear, LinearInit};
+use crate::layers::{LayerNorm, Linear, LinearInit, uniform};
 use crate::mhsa::Mhsa;
 use crate::mlp::Mlp;
 use crate::mssa::{Mssa, MssaConfig, OutputMap, Scaling};
 use crate::probe::{Probe, Site, show, wants_any};
 use crate::recompute::through;
 use crate::{Error, Result};
+
+/// How images become tokens.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Embedding {
+    /// A linear map of patches between two LayerNorms, as in the released classifier.
+    #[default]
+    Norms,
+    /// A convolution with a bias and no LayerNorm, as in the encoder of the released CRATE-MAE, whose LayerNorm after the last layer has epsilon 1e-6; this is
+    /// the head's here. Positions begin as MAE's sines and cosines.
+    Convolution,
+}
 
 /// The compression step of a layer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,6 +60,9 @@ pub enum Sparsify {
     /// A transformer's GELU MLP with a residual connection, as in ViT.
     Mlp,
 }
+
+/// Epsilon of the LayerNorm after the last layer of a CRATE-MAE's encoder.
+const ENCODER_NORM_EPS: f64 = 1e-6;
 
 /// Hidden activations of an MLP in ISTA's place, for each dimension of a token.
 pub(crate) const MLP_RATIO: i64 = 4;
@@ -73,6 +90,8 @@ pub struct CrateConfig {
     pub head_dim: Option<i64>,
     /// What the head reads. Default: the class token.
     pub pool: Pool,
+    /// How images become tokens. Default: norms.
+    pub embedding: Embedding,
     /// Step size of ISTA. Default: 0.1.
     pub eta: f64,
     /// Sparsity weight of ISTA. Default: 0.1.
@@ -112,6 +131,7 @@ impl Default for CrateConfig {
             heads: 6,
             head_dim: None,
             pool: Pool::Token,
+            embedding: Embedding::Norms,
             eta: 0.1,
             lambda: 0.1,
             residual_base: ResidualBase::Raw,
@@ -174,6 +194,9 @@ impl CrateConfig {
         if !(1e-6..=1e6).contains(&self.mm_alpha) {
             return Err(Error::Config(format!("mm_alpha = {} must be between 1e-6 and 1e6", self.mm_alpha)));
         }
+        if self.embedding == Embedding::Convolution {
+            sin_cos_positions([1, 1], self.d).map(drop)?;
+        }
         if self.attention == Attend::Mhsa && self.output_map == OutputMap::Tied {
             let problem =
                 "attention = \"mhsa\" has no single U for output_map = \"tied\" to take: leave output_map at \"free\"";
@@ -222,10 +245,39 @@ impl CrateConfig {
     }
 }
 
+/// The embedding of a CRATE.
+#[derive(Debug)]
+pub(crate) enum Tokens {
+    Norms(PatchEmbedding),
+    Convolution(ConvolutionEmbedding),
+}
+
+impl Tokens {
+    fn new(root: &Path<'_>, config: &CrateConfig) -> Result<Self> {
+        let (grid, d) = (config.grid(), config.d);
+        if config.embedding == Embedding::Norms {
+            return Ok(Tokens::Norms(PatchEmbedding::new(root, grid, d)));
+        }
+        let xavier = uniform((6.0 / (grid.patch_dim() + d) as f64).sqrt());
+        let patches =
+            PatchConvolution::new(&(root / "patch_embed" / "proj"), &grid, d, xavier, Init::Const(0.0));
+        let class_token = root.var("cls_token", &[1, 1, d], Init::Randn { mean: 0.0, stdev: 0.02 });
+        let positions = root.var_copy("pos_embedding", &sin_cos_positions(grid.shape(), d)?);
+        Ok(Tokens::Convolution(ConvolutionEmbedding { patches, class_token, positions, grid }))
+    }
+
+    fn forward(&self, images: &Tensor) -> Result<Tensor> {
+        match self {
+            Tokens::Norms(embedding) => embedding.forward(images),
+            Tokens::Convolution(embedding) => embedding.forward(images),
+        }
+    }
+}
+
 /// CRATE for image classification.
 #[derive(Debug)]
 pub struct Crate {
-    pub(crate) embedding: PatchEmbedding,
+    pub(crate) embedding: Tokens,
     /// The white-box layers, first to last.
     pub layers: Vec<Block>,
     pub(crate) norm: LayerNorm,
@@ -240,10 +292,11 @@ impl Crate {
     pub fn new(root: &Path<'_>, config: &CrateConfig) -> Result<Self> {
         config.check()?;
         let path = root / "transformer" / "layers";
+        let eps = if config.embedding == Embedding::Norms { LAYER_NORM_EPS } else { ENCODER_NORM_EPS };
         Ok(Crate {
-            embedding: PatchEmbedding::new(root, config.grid(), config.d),
+            embedding: Tokens::new(root, config)?,
             layers: (0..config.depth).map(|l| config.block(&(&path / l), l)).collect(),
-            norm: LayerNorm::new(&(root / "mlp_head" / "0"), config.d, LAYER_NORM_EPS),
+            norm: LayerNorm::new(&(root / "mlp_head" / "0"), config.d, eps),
             head: Linear::new(&(root / "mlp_head" / "1"), config.d, config.classes, true, LinearInit::PyTorch),
             config: config.clone(),
             recompute: false,

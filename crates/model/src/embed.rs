@@ -5,7 +5,8 @@
 //! patches' part of the table is interpolated bicubically to the new grid (half-pixel centres, no antialiasing), as DINO
 //! and the CRATE notebooks do it, but to the exact grid instead of by a factor with 0.1 added.
 //!
-//! The other models embed by a convolution whose stride is its size (`PatchConvolution`).
+//! The other models, and a CRATE that begins as the encoder of a CRATE-MAE, embed by a convolution whose stride is its size
+//! ([`ConvolutionEmbedding`]).
 
 use tch::nn::{Init, Path};
 use tch::{Kind, Tensor};
@@ -109,14 +110,36 @@ pub fn interpolate_positions(table: &Tensor, from: [i64; 2], to: [i64; 2]) -> Te
 }
 
 /// Puts the class token `[1, 1, d]` before each image's tokens `[B, N, d]`.
-pub(crate) fn with_class_token(class: &Tensor, tokens: &Tensor) -> Tensor {
+pub fn with_class_token(class: &Tensor, tokens: &Tensor) -> Tensor {
     let (b, d) = (tokens.size()[0], tokens.size()[2]);
     Tensor::cat(&[class.expand([b, 1, d], false).to_kind(tokens.kind()), tokens.shallow_clone()], 1)
 }
 
+/// Fixed positions of a grid of patches, `[1, 1 + N, d]` in float32: sines and cosines of the column in the first half of the dimensions, of the row in the
+/// second, as MAE has them; the class token's row is zero.
+///
+/// # Errors
+/// A `d` that is no multiple of 4.
+pub fn sin_cos_positions([rows, columns]: [i64; 2], d: i64) -> Result<Tensor> {
+    if d % 4 != 0 {
+        return Err(Error::Config(format!("positions of sines and cosines need a d that is a multiple of 4; found {d}")));
+    }
+    let options = (Kind::Double, tch::Device::Cpu);
+    let frequencies = (Tensor::arange(d / 4, options) * (-(10000f64.ln()) / (d / 4) as f64)).exp();
+    let wave = |at: Tensor| {
+        let angles = at.reshape([-1, 1]) * &frequencies;
+        Tensor::cat(&[angles.sin(), angles.cos()], 1)
+    };
+    let number = Tensor::arange(rows * columns, options);
+    let row = (&number / columns).floor();
+    let column = number - &row * columns;
+    let table = Tensor::cat(&[wave(column), wave(row)], 1);
+    Ok(Tensor::cat(&[Tensor::zeros([1, d], options), table], 0).to_kind(Kind::Float).unsqueeze(0))
+}
+
 /// The linear map of patches written as the convolution that it is; parameters `weight`, `[d, C, P1, P2]`, and `bias`.
 #[derive(Debug)]
-pub(crate) struct PatchConvolution {
+pub struct PatchConvolution {
     weight: Tensor,
     bias: Tensor,
 }
@@ -137,7 +160,37 @@ impl PatchConvolution {
     /// `images`: `[B, C, H, W]` on `grid`, to `[B, N, d]`.
     pub fn forward(&self, images: &Tensor, grid: &Grid) -> Tensor {
         let weight = self.weight.reshape([-1, grid.patch_dim()]);
-        patchify(images, grid).linear(&weight, Some(&self.bias))
+        patchify(images, grid).to_kind(weight.kind()).linear(&weight, Some(&self.bias))
+    }
+
+    /// The same map with other tensors for its parameters.
+    fn map(&self, f: impl Fn(&Tensor) -> Tensor) -> Self {
+        PatchConvolution { weight: f(&self.weight), bias: f(&self.bias) }
+    }
+}
+
+/// Patches by a convolution, the class token before them, learned positions added.
+#[derive(Debug)]
+pub struct ConvolutionEmbedding {
+    pub(crate) patches: PatchConvolution,
+    pub(crate) class_token: Tensor,
+    pub(crate) positions: Tensor,
+    pub(crate) grid: Grid,
+}
+
+impl ConvolutionEmbedding {
+    /// # Shapes
+    /// `images`: `[B, C, H, W]` to tokens `[B, 1 + N, d]`, the class token first.
+    pub fn forward(&self, images: &Tensor) -> Result<Tensor> {
+        let grid = self.grid.of_images(images)?;
+        let tokens = with_class_token(&self.class_token, &self.patches.forward(images, &grid));
+        Ok(tokens + interpolate_positions(&self.positions, self.grid.shape(), grid.shape()))
+    }
+
+    /// The same embedding with other tensors for its parameters.
+    pub(crate) fn map(&self, f: impl Fn(&Tensor) -> Tensor) -> Self {
+        let (class_token, positions) = (f(&self.class_token), f(&self.positions));
+        ConvolutionEmbedding { patches: self.patches.map(f), class_token, positions, grid: self.grid }
     }
 }
 

@@ -11,7 +11,7 @@
 use tch::{Kind, Tensor};
 
 use crate::block::{Attention, Block, ResidualBase, Sparsifier};
-use crate::crate_vision::Crate;
+use crate::crate_vision::{Crate, Tokens};
 use crate::drop::DropPath;
 use crate::embed::PatchEmbedding;
 use crate::layers::{LayerNorm, Linear};
@@ -21,7 +21,12 @@ impl Crate {
     /// This model for inference alone, its matrices in `kind`; later changes of the parameters do not reach it. Logits differ by rounding.
     pub fn folded(&self, kind: Kind) -> Crate {
         tch::no_grad(|| Crate {
-            embedding: self.embedding.folded(kind),
+            embedding: match &self.embedding {
+                Tokens::Norms(embedding) => Tokens::Norms(embedding.folded(kind)),
+                Tokens::Convolution(embedding) => {
+                    Tokens::Convolution(embedding.map(|parameter| frozen(parameter, kind)))
+                }
+            },
             layers: self.layers.iter().map(|layer| layer.folded(kind)).collect(),
             norm: self.norm.map(|parameter| parameter.detach().copy()),
             head: self.head.after(None, kind),

@@ -4,16 +4,17 @@
 //! of patches follow from shapes (ToST's, which has no table of positions, from no shape). The number of heads does in ToST alone (nor do CRATE's eta,
 //! lambda and pooling anywhere): heads must be named, the others are assumed as released, and every inference is reported in words.
 
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
 use crate::weights::Weights;
 use crate::{Error, ModelConfig, Result};
 
-/// A config read from shapes, and how it came about.
+/// A config read from shapes, and how it came about; `C` describes the model, here a [`ModelConfig`], in other crates one of theirs.
 #[derive(Debug)]
-pub struct Inferred {
-    /// The config; it passes [`ModelConfig::check`].
-    pub config: ModelConfig,
+pub struct Inferred<C = ModelConfig> {
+    /// The config; it passes its check.
+    pub config: C,
     /// One line for each value: what it is and why.
     pub notes: Vec<String>,
 }
@@ -45,25 +46,33 @@ pub fn infer(weights: &Weights, given: &Map<String, Value>) -> Result<Inferred> 
             ),
         });
     };
-    let (mut fields, notes) = found;
-    let kind = fields["kind"].clone();
+    let (fields, notes) = found;
+    let config: ModelConfig = with_given(fields, given)?;
+    config.check()?;
+    Ok(Inferred { config, notes })
+}
+
+/// The fields found, with those that the user named in their places.
+///
+/// # Errors
+/// Another kind of model asked for than the file holds; fields that are none of its.
+pub fn with_given<C: DeserializeOwned>(mut fields: Map<String, Value>, given: &Map<String, Value>) -> Result<C> {
+    let kind = fields.get("kind").cloned().unwrap_or_default();
     if let Some(other) = given.get("kind").filter(|k| **k != kind) {
         return Err(Error::Config(format!("model.kind = {other} was asked for, but the file holds a {kind} model")));
     }
     for (name, value) in given {
         fields.insert(name.clone(), value.clone());
     }
-    let config: ModelConfig =
-        serde_json::from_value(Value::Object(fields)).map_err(|e| Error::Config(e.to_string()))?;
-    config.check()?;
-    Ok(Inferred { config, notes })
+    serde_json::from_value(Value::Object(fields)).map_err(|e| Error::Config(e.to_string()))
 }
 
 type Fields = (Map<String, Value>, Vec<String>);
 
 fn crate_from_shapes(weights: &Weights, given: &Map<String, Value>) -> Result<Fields> {
     let d = dim(weights, "cls_token", 2)?;
-    let patch_dim = dim(weights, "to_patch_embedding.1.weight", 0)?;
+    let conv = "patch_embed.proj.weight";
+    let by_convolution = weights.tensors.contains_key(conv);
     let inner = dim(weights, "transformer.layers.0.0.fn.qkv.weight", 0)?;
     let depth = count_layers(weights, "transformer.layers.");
     let classes = dim(weights, "mlp_head.1.weight", 0)?;
@@ -71,25 +80,11 @@ fn crate_from_shapes(weights: &Weights, given: &Map<String, Value>) -> Result<Fi
     let heads = heads(weights, given)?;
     let mut notes =
         vec![format!("from shapes: CRATE, d = {d}, depth = {depth}, {classes} classes, heads x head_dim = {inner}")];
-    let channels = number(given, "channels").unwrap_or(3);
-    let patch =
-        match pair(given, "patch") {
-            Some(patch) => patch,
-            None => {
-                let side = square_root(patch_dim / channels.max(1))
-                    .filter(|s| (s * s).checked_mul(channels) == Some(patch_dim));
-                let side = side.ok_or_else(|| {
-                open(weights, format!(
-                    "a patch holds {patch_dim} numbers, which is no square patch of {channels} channels: name it, \
-                     for instance `--set model.patch=[7,14] --set model.channels=1`"
-                ))
-            })?;
-                notes.push(format!(
-                    "assumed: square patches of {side}x{side} with {channels} channels ({patch_dim} numbers)"
-                ));
-                [side, side]
-            }
-        };
+    let (channels, patch) = match (by_convolution, pair(given, "patch")) {
+        (true, _) => (dim(weights, conv, 1)?, [dim(weights, conv, 2)?, dim(weights, conv, 3)?]),
+        (false, Some(patch)) => (number(given, "channels").unwrap_or(3), patch),
+        (false, None) => square_patch(weights, given, &mut notes)?,
+    };
     let image = image(weights, given, "pos_embedding", patch, &mut notes)?;
     let assumed = [
         ("eta", "0.1"),
@@ -103,6 +98,7 @@ fn crate_from_shapes(weights: &Weights, given: &Map<String, Value>) -> Result<Fi
     let mut fields = object(json!({
         "kind": "crate", "d": d, "depth": depth, "heads": heads, "classes": classes,
         "channels": channels, "patch": patch, "image": image,
+        "embedding": if by_convolution { "convolution" } else { "norms" },
     }));
     if heads > 0 && heads.checked_mul(d / heads) != Some(inner) {
         fields.insert("head_dim".into(), json!(inner / heads));
@@ -115,7 +111,26 @@ fn crate_from_shapes(weights: &Weights, given: &Map<String, Value>) -> Result<Fi
     Ok((fields, notes))
 }
 
-fn note_assumed(assumed: &[(&str, &str)], given: &Map<String, Value>, notes: &mut Vec<String>) {
+/// Channels and patch of a linear map of flattened patches: a square, where its length is that of one.
+fn square_patch(weights: &Weights, given: &Map<String, Value>, notes: &mut Vec<String>) -> Result<(i64, [i64; 2])> {
+    let patch_dim = dim(weights, "to_patch_embedding.1.weight", 0)?;
+    let channels = number(given, "channels").unwrap_or(3);
+    let side = square_root(patch_dim / channels.max(1)).filter(|s| (s * s).checked_mul(channels) == Some(patch_dim));
+    let side = side.ok_or_else(|| {
+        open(
+            weights,
+            format!(
+                "a patch holds {patch_dim} numbers, which is no square patch of {channels} channels: name it, for instance \
+                 `--set model.patch=[7,14] --set model.channels=1`"
+            ),
+        )
+    })?;
+    notes.push(format!("assumed: square patches of {side}x{side} with {channels} channels ({patch_dim} numbers)"));
+    Ok((channels, [side, side]))
+}
+
+/// Notes what no shape tells, name and value, unless the user named it.
+pub fn note_assumed(assumed: &[(&str, &str)], given: &Map<String, Value>, notes: &mut Vec<String>) {
     for (name, value) in assumed.iter().filter(|(name, _)| !given.contains_key(*name)) {
         notes.push(format!("assumed, as released: {name} = {value} (`--set model.{name}=...` says otherwise)"));
     }
@@ -214,8 +229,8 @@ fn vit_from_shapes(weights: &Weights, given: &Map<String, Value>) -> Result<Fiel
     Ok((fields, notes))
 }
 
-/// The image size: named, or a square grid of patches.
-fn image(
+/// The image size: named, or a square grid of patches by the table of positions `table`.
+pub fn image(
     weights: &Weights,
     given: &Map<String, Value>,
     table: &str,
@@ -245,7 +260,8 @@ fn image(
     Ok(image)
 }
 
-fn heads(weights: &Weights, given: &Map<String, Value>) -> Result<i64> {
+/// The number of heads, which the user must name.
+pub fn heads(weights: &Weights, given: &Map<String, Value>) -> Result<i64> {
     number(given, "heads").ok_or_else(|| {
         open(
             weights,
@@ -260,7 +276,8 @@ fn open(weights: &Weights, problem: String) -> Error {
     Error::Undetermined(format!("{}: {problem}", weights.path.display()))
 }
 
-fn dim(weights: &Weights, name: &str, axis: usize) -> Result<i64> {
+/// The size of the tensor `name` along `axis`.
+pub fn dim(weights: &Weights, name: &str, axis: usize) -> Result<i64> {
     let shape = weights.tensors.get(name).map(|t| &t.shape);
     shape.and_then(|s| s.get(axis)).map(|&x| x as i64).ok_or_else(|| Error::File {
         path: weights.path.display().to_string(),
@@ -271,7 +288,8 @@ fn dim(weights: &Weights, name: &str, axis: usize) -> Result<i64> {
     })
 }
 
-fn count_layers(weights: &Weights, prefix: &str) -> i64 {
+/// How many layers there are whose names begin with `prefix` and a number.
+pub fn count_layers(weights: &Weights, prefix: &str) -> i64 {
     let index = |name: &String| name.strip_prefix(prefix)?.split('.').next()?.parse::<i64>().ok();
     weights.tensors.keys().filter_map(index).max().map_or(0, |last| last.saturating_add(1))
 }

@@ -15,6 +15,8 @@ pub enum LinearInit {
     PyTorch,
     /// timm's for ViT: weight from `N(0, 0.02^2)`, bias zero.
     Timm,
+    /// MAE's: weight from `U(-b, b)` with `b = sqrt(6 / (fan_in + fan_out))`, bias zero.
+    Xavier,
 }
 
 /// `y = x W^T + b`.
@@ -33,6 +35,7 @@ impl Linear {
         let (w, b) = match init {
             LinearInit::PyTorch => (uniform(bound), uniform(bound)),
             LinearInit::Timm => (Init::Randn { mean: 0.0, stdev: 0.02 }, Init::Const(0.0)),
+            LinearInit::Xavier => (uniform((6.0 / (inputs + outputs) as f64).sqrt()), Init::Const(0.0)),
         };
         Linear {
             weight: path.var("weight", &[outputs, inputs], w),
@@ -41,11 +44,12 @@ impl Linear {
     }
 
     /// The same layer on the same parameters.
-    pub(crate) fn share(&self) -> Self {
+    pub fn share(&self) -> Self {
         Linear { weight: self.weight.shallow_clone(), bias: self.bias.as_ref().map(Tensor::shallow_clone) }
     }
 
-    pub(crate) fn parameters(&self) -> impl Iterator<Item = &Tensor> {
+    /// Weight and bias.
+    pub fn parameters(&self) -> impl Iterator<Item = &Tensor> {
         std::iter::once(&self.weight).chain(&self.bias)
     }
 
@@ -57,7 +61,7 @@ impl Linear {
 }
 
 /// `U(-bound, bound)`.
-pub(crate) fn uniform(bound: f64) -> Init {
+pub fn uniform(bound: f64) -> Init {
     Init::Uniform { lo: -bound, up: bound }
 }
 
@@ -87,11 +91,12 @@ impl LayerNorm {
     }
 
     /// The same normalisation with other tensors for scale and shift.
-    pub(crate) fn map(&self, f: impl Fn(&Tensor) -> Tensor) -> Self {
+    pub fn map(&self, f: impl Fn(&Tensor) -> Tensor) -> Self {
         LayerNorm { affine: self.affine.as_ref().map(|(scale, shift)| (f(scale), f(shift))), ..self.bare() }
     }
 
-    pub(crate) fn parameters(&self) -> impl Iterator<Item = &Tensor> {
+    /// Scale and shift, where they are here.
+    pub fn parameters(&self) -> impl Iterator<Item = &Tensor> {
         self.affine.iter().flat_map(|(scale, shift)| [scale, shift])
     }
 

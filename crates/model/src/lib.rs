@@ -12,7 +12,7 @@
 //! | [`mhsa`], [`mlp`] | what a transformer has in the place of either step: for ViT, ToST and the paper's ablations |
 //! | [`block`] | one CRATE layer: compress, then sparsify |
 //! | `whole_layer` | the same layer as one operation with its own backward pass, for the CPU |
-//! | `recompute` | activation checkpointing |
+//! | [`recompute`] | activation checkpointing |
 //! | `drop` | stochastic depth and dropout |
 //! | [`embed`] | patches, class token, positions and their interpolation |
 //! | [`crate_vision`] | the whole CRATE, its sizes |
@@ -41,7 +41,7 @@ pub mod mlp;
 pub mod mssa;
 pub mod odl;
 pub mod probe;
-mod recompute;
+pub mod recompute;
 mod stem;
 pub mod tost;
 pub mod tssa;

@@ -97,7 +97,8 @@ pub struct Mssa {
     pub u: Tensor,
     /// What a folded LayerNorm has left of its shift, `[K p]`.
     pub(crate) shift: Option<Tensor>,
-    pub(crate) output: Option<Linear>,
+    /// The free output map, where there is one.
+    pub output: Option<Linear>,
     pub(crate) config: MssaConfig,
 }
 
@@ -108,7 +109,7 @@ impl Mssa {
     }
 
     /// An attention layer whose matrices are drawn as `init` says, with or without the bias of a free output map.
-    pub(crate) fn drawn(path: &Path<'_>, config: &MssaConfig, bias: bool, init: LinearInit) -> Self {
+    pub fn drawn(path: &Path<'_>, config: &MssaConfig, bias: bool, init: LinearInit) -> Self {
         let inner = config.heads * config.head_dim;
         let qkv = Linear::new(&(path / "qkv"), config.d, inner, false, init);
         let output = config.has_output_map().then(|| {
@@ -119,13 +120,14 @@ impl Mssa {
     }
 
     /// The same attention on the same parameters.
-    pub(crate) fn share(&self) -> Self {
+    pub fn share(&self) -> Self {
         let output = self.output.as_ref().map(Linear::share);
         let shift = self.shift.as_ref().map(Tensor::shallow_clone);
         Mssa { u: self.u.shallow_clone(), shift, output, config: self.config.clone() }
     }
 
-    pub(crate) fn parameters(&self) -> impl Iterator<Item = &Tensor> {
+    /// U and the output map's.
+    pub fn parameters(&self) -> impl Iterator<Item = &Tensor> {
         std::iter::once(&self.u).chain(self.output.iter().flat_map(Linear::parameters))
     }
 

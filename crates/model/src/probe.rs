@@ -129,12 +129,12 @@ impl Probe for Recorder {
 }
 
 /// Whether `probe` wants anything of a layer.
-pub(crate) fn wants_any(probe: &dyn Probe, layer: usize) -> bool {
+pub fn wants_any(probe: &dyn Probe, layer: usize) -> bool {
     Site::ALL.iter().any(|&site| probe.wants(layer, site))
 }
 
 /// Shows `value` where the probe wants it; a shorthand for the layers.
-pub(crate) fn show(probe: &mut dyn Probe, layer: usize, site: Site, value: &Tensor) {
+pub fn show(probe: &mut dyn Probe, layer: usize, site: Site, value: &Tensor) {
     if probe.wants(layer, site) {
         probe.see(layer, site, value);
     }

@@ -9,7 +9,7 @@ use torch_extras::rng::RngState;
 use crate::probe::{NoProbe, Probe, wants_any};
 
 /// A layer that can be computed again later.
-pub(crate) trait Layer: Send + Sized + 'static {
+pub trait Layer: Send + Sized + 'static {
     /// The same layer on the same parameters.
     fn share(&self) -> Self;
 
@@ -21,7 +21,7 @@ pub(crate) trait Layer: Send + Sized + 'static {
 }
 
 /// Tokens `z` through all layers, each computed again in the backward pass with `recompute`, unless `probe` wants to see it.
-pub(crate) fn through<L: Layer>(layers: &[L], z: Tensor, recompute: bool, probe: &mut dyn Probe) -> Tensor {
+pub fn through<L: Layer>(layers: &[L], z: Tensor, recompute: bool, probe: &mut dyn Probe) -> Tensor {
     layers.iter().enumerate().fold(z, |z, (l, layer)| match recompute && z.requires_grad() && !wants_any(probe, l) {
         true => recomputed(layer, &z),
         false => layer.compute(&z, l, probe),

@@ -11,7 +11,7 @@ use tch::nn::{Init, Path};
 
 use crate::config::{ModelConfig, Pool, VisionModel, check_sizes};
 use crate::drop::{DropPath, check_rates, dropout};
-use crate::embed::{Grid, PatchConvolution, interpolate_positions, with_class_token};
+use crate::embed::{ConvolutionEmbedding, Grid, PatchConvolution};
 use crate::layers::{LayerNorm, Linear, LinearInit, uniform};
 use crate::mhsa::Mhsa;
 use crate::mlp::Mlp;
@@ -94,6 +94,12 @@ impl VitConfig {
         self.hidden.unwrap_or(4 * self.d)
     }
 
+    /// Layer `layer` under `path`.
+    fn block(&self, path: &Path<'_>, layer: i64) -> VitBlock {
+        let block = VitBlock::new(path, self.d, self.heads, self.hidden(), LAYER_NORM_EPS, LinearInit::Timm);
+        VitBlock { drop: DropPath::new(self.drop_path, layer, self.depth), ..block }
+    }
+
     /// Refuses values that describe no model.
     pub fn check(&self) -> Result<()> {
         self.grid().check()?;
@@ -108,8 +114,9 @@ impl VitConfig {
     }
 }
 
+/// One layer; parameters `norm1.*`, `attn.qkv.*`, `attn.proj.*`, `norm2.*`, `mlp.*`.
 #[derive(Debug)]
-struct VitBlock {
+pub struct VitBlock {
     norm1: LayerNorm,
     attention: Mhsa,
     norm2: LayerNorm,
@@ -118,16 +125,16 @@ struct VitBlock {
 }
 
 impl VitBlock {
-    fn new(path: &Path<'_>, config: &VitConfig, layer: i64) -> Self {
-        let (d, heads, init) = (config.d, config.heads, LinearInit::Timm);
+    /// A layer under `path` on tokens of dimension `d`, its LayerNorms with `eps`.
+    pub fn new(path: &Path<'_>, d: i64, heads: i64, hidden: i64, eps: f64, init: LinearInit) -> Self {
         let qkv = Linear::new(&(path / "attn" / "qkv"), d, 3 * d, true, init);
         let proj = Linear::new(&(path / "attn" / "proj"), d, d, true, init);
         VitBlock {
-            norm1: LayerNorm::new(&(path / "norm1"), d, LAYER_NORM_EPS),
+            norm1: LayerNorm::new(&(path / "norm1"), d, eps),
             attention: Mhsa::new(qkv, proj, heads, 1.0 / ((d / heads) as f64).sqrt()),
-            norm2: LayerNorm::new(&(path / "norm2"), d, LAYER_NORM_EPS),
-            mlp: Mlp::new(&(path / "mlp"), d, config.hidden(), init),
-            drop: DropPath::new(config.drop_path, layer, config.depth),
+            norm2: LayerNorm::new(&(path / "norm2"), d, eps),
+            mlp: Mlp::new(&(path / "mlp"), d, hidden, init),
+            drop: DropPath::default(),
         }
     }
 
@@ -163,9 +170,7 @@ impl Layer for VitBlock {
 /// ViT for image classification.
 #[derive(Debug)]
 pub struct Vit {
-    patches: PatchConvolution,
-    class_token: Tensor,
-    positions: Tensor,
+    embedding: ConvolutionEmbedding,
     blocks: Vec<VitBlock>,
     norm: LayerNorm,
     head: Linear,
@@ -186,10 +191,13 @@ impl Vit {
             Pool::Mean => "fc_norm",
         };
         Ok(Vit {
-            patches: PatchConvolution::new(&(root / "patch_embed" / "proj"), &grid, d, bound, bound),
-            class_token: root.var("cls_token", &[1, 1, d], normal(1e-6)),
-            positions: root.var("pos_embed", &[1, grid.patches() + 1, d], normal(0.02)),
-            blocks: (0..config.depth).map(|l| VitBlock::new(&(root / "blocks" / l), config, l)).collect(),
+            embedding: ConvolutionEmbedding {
+                patches: PatchConvolution::new(&(root / "patch_embed" / "proj"), &grid, d, bound, bound),
+                class_token: root.var("cls_token", &[1, 1, d], normal(1e-6)),
+                positions: root.var("pos_embed", &[1, grid.patches() + 1, d], normal(0.02)),
+                grid,
+            },
+            blocks: (0..config.depth).map(|l| config.block(&(root / "blocks" / l), l)).collect(),
             norm: LayerNorm::new(&(root / norm), d, LAYER_NORM_EPS),
             head: Linear::new(&(root / "head"), d, config.classes, true, LinearInit::Timm),
             config: config.clone(),
@@ -199,10 +207,7 @@ impl Vit {
     }
 
     fn embed(&self, images: &Tensor) -> Result<Tensor> {
-        let grid = self.config.grid().of_images(images)?;
-        let tokens = with_class_token(&self.class_token, &self.patches.forward(images, &grid));
-        let positions = interpolate_positions(&self.positions, self.config.grid().shape(), grid.shape());
-        Ok(dropout(tokens + positions, self.config.dropout, self.training))
+        Ok(dropout(self.embedding.forward(images)?, self.config.dropout, self.training))
     }
 }
 

@@ -9,7 +9,9 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use tch::{Kind, Tensor};
 use torch_extras::pth::{self, DType, RawTensor};
 
@@ -19,13 +21,13 @@ use crate::{Error, ModelConfig, Result};
 const METADATA_KEY: &str = "whitebox";
 const CARD_FORMAT: u32 = 1;
 
-/// What a weight file says of itself.
+/// What a weight file says of itself; `M` describes the model, here a [`ModelConfig`], in other crates one of theirs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Card {
+pub struct Card<M = ModelConfig> {
     /// Version of this card. Now: 1.
     pub format: u32,
     /// The model.
-    pub model: ModelConfig,
+    pub model: M,
     /// Class names by index; empty where unknown.
     #[serde(default)]
     pub classes: Vec<String>,
@@ -37,10 +39,16 @@ pub struct Card {
     pub command: Option<String>,
 }
 
-impl Card {
+impl<M> Card<M> {
     /// A card of a model, nothing else known.
-    pub fn new(model: ModelConfig) -> Self {
+    pub fn new(model: M) -> Self {
         Card { format: CARD_FORMAT, model, classes: Vec::new(), data: None, command: None }
+    }
+
+    /// The same card of another model.
+    pub fn of<N>(self, model: N) -> Card<N> {
+        let Card { format, classes, data, command, .. } = self;
+        Card { format, model, classes, data, command }
     }
 }
 
@@ -51,8 +59,8 @@ pub struct Weights {
     pub path: PathBuf,
     /// By name.
     pub tensors: BTreeMap<String, RawTensor>,
-    /// The card of a file of ours.
-    pub card: Option<Card>,
+    /// The card of a file of ours; [`Weights::card_of`] reads what model it describes.
+    pub card: Option<Card<Value>>,
     /// What was done to reach the tensors (nested dictionary, stripped prefix), for the user to see.
     pub notes: Vec<String>,
 }
@@ -62,8 +70,17 @@ pub struct Weights {
 pub struct LoadOptions {
     /// Leave the classification head as drawn, because the number of classes changes.
     pub replace_head: bool,
-    /// Interpolate the table of positions where the grid of patches changes; the value is the grid of the file.
-    pub positions_from: Option<[i64; 2]>,
+    /// Interpolate the table of positions where the grid of patches changes.
+    pub positions: Option<Regrid>,
+}
+
+/// A change of the grid of patches, each given as rows and columns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Regrid {
+    /// The grid of the file.
+    pub from: [i64; 2],
+    /// The grid of the model.
+    pub to: [i64; 2],
 }
 
 impl Weights {
@@ -96,9 +113,7 @@ impl Weights {
         };
         let (_, header) = SafeTensors::read_metadata(&bytes).map_err(broken)?;
         let card = match header.metadata().as_ref().and_then(|m| m.get(METADATA_KEY)) {
-            Some(text) => Some(serde_json::from_str::<Card>(text).map_err(|e| {
-                file_error(path, format!("its model card cannot be read ({e}); it was made by another version"))
-            })?),
+            Some(text) => Some(serde_json::from_str::<Card<Value>>(text).map_err(|e| unreadable(path, &e))?),
             None => None,
         };
         if let Some(Card { format, .. }) = card.as_ref().filter(|card| card.format != CARD_FORMAT) {
@@ -118,16 +133,21 @@ impl Weights {
         Ok(Weights { path: path.to_owned(), tensors, card, notes: Vec::new() })
     }
 
+    /// The card of a file of ours, for a model that an `M` describes.
+    ///
+    /// # Errors
+    /// A card of another kind of model, or of another version.
+    pub fn card_of<M: DeserializeOwned>(&self) -> Result<Option<Card<M>>> {
+        let Some(card) = self.card.clone() else { return Ok(None) };
+        let model = serde_json::from_value(card.model.clone()).map_err(|e| unreadable(&self.path, &e))?;
+        Ok(Some(card.of(model)))
+    }
+
     /// Copies the tensors into the variables of a model; all or nothing.
     ///
     /// # Errors
     /// One [`Error::Mismatch`] that lists everything missing, unused and mis-shaped.
-    pub fn load_into(
-        &self,
-        variables: &HashMap<String, Tensor>,
-        model: &ModelConfig,
-        options: LoadOptions,
-    ) -> Result<()> {
+    pub fn load_into(&self, variables: &HashMap<String, Tensor>, options: LoadOptions) -> Result<()> {
         let mut report = String::new();
         let mut copies = Vec::new();
         let mut names: Vec<_> = variables.keys().collect();
@@ -141,7 +161,7 @@ impl Weights {
                 report += &format!("\n  missing: {name} {:?}", variable.size());
                 continue;
             };
-            let value = fitted(name, to_tensor(raw)?, model, options);
+            let value = fitted(name, to_tensor(raw)?, options);
             if value.size() == variable.size() {
                 copies.push((variable, value));
             } else {
@@ -169,10 +189,12 @@ impl Weights {
 }
 
 /// A table of positions brought to the model's grid, where that was asked for; anything else as it is.
-fn fitted(name: &str, value: Tensor, model: &ModelConfig, options: LoadOptions) -> Tensor {
-    match options.positions_from {
-        Some([rows, columns]) if is_positions(name) && value.size().get(1) == Some(&(rows * columns + 1)) => {
-            interpolate_positions(&value.to_kind(Kind::Float), [rows, columns], model.grid().shape())
+fn fitted(name: &str, value: Tensor, options: LoadOptions) -> Tensor {
+    match options.positions {
+        Some(Regrid { from: from @ [rows, columns], to })
+            if is_positions(name) && value.size().get(1) == Some(&(rows * columns + 1)) =>
+        {
+            interpolate_positions(&value.to_kind(Kind::Float), from, to)
         }
         _ => value,
     }
@@ -193,7 +215,7 @@ fn is_positions(name: &str) -> bool {
 }
 
 /// Writes the variables with their card; the file appears whole or not at all.
-pub fn save(path: &Path, variables: &HashMap<String, Tensor>, card: &Card) -> Result<()> {
+pub fn save<M: Serialize>(path: &Path, variables: &HashMap<String, Tensor>, card: &Card<M>) -> Result<()> {
     let tensors = variables
         .iter()
         .map(|(name, tensor)| Ok((name.clone(), from_tensor(tensor)?)))
@@ -202,7 +224,11 @@ pub fn save(path: &Path, variables: &HashMap<String, Tensor>, card: &Card) -> Re
 }
 
 /// Writes tensors as safetensors, with a card where there is one; the file appears whole or not at all.
-pub fn save_raw(path: &Path, tensors: &BTreeMap<String, RawTensor>, card: Option<&Card>) -> Result<()> {
+pub fn save_raw<M: Serialize>(
+    path: &Path,
+    tensors: &BTreeMap<String, RawTensor>,
+    card: Option<&Card<M>>,
+) -> Result<()> {
     let failed = |what: String| file_error(path, format!("cannot be written: {what}"));
     let mut views = Vec::with_capacity(tensors.len());
     for (name, raw) in tensors {
@@ -297,6 +323,10 @@ fn to_safetensors(dtype: DType) -> Dtype {
         DType::U8 => Dtype::U8,
         DType::Bool => Dtype::BOOL,
     }
+}
+
+fn unreadable(path: &Path, error: &serde_json::Error) -> Error {
+    file_error(path, format!("its model card cannot be read ({error}); it was made by another version"))
 }
 
 fn file_error(path: &Path, problem: String) -> Error {

@@ -176,7 +176,7 @@ fn official_checkpoints_load_and_give_the_same_logits() {
         let weights = weights_of(file);
         let store = nn::VarStore::new(Device::Cpu);
         let model = config.build(&store.root()).unwrap();
-        weights.load_into(&store.variables(), &config, LoadOptions::default()).unwrap();
+        weights.load_into(&store.variables(), LoadOptions::default()).unwrap();
         let logits = model.forward(golden.get("input.images"), &mut NoProbe).unwrap();
         assert_close(&logits, golden.get("output.logits"), OUTPUT, file);
     }
@@ -227,7 +227,7 @@ fn the_relatives_files_load_by_name() {
         let golden = Golden::open(file);
         let store = nn::VarStore::new(Device::Cpu);
         let model = expected.build(&store.root()).unwrap();
-        weights.load_into(&store.variables(), &expected, LoadOptions::default()).unwrap();
+        weights.load_into(&store.variables(), LoadOptions::default()).unwrap();
         let logits = model.forward(golden.get("input.images"), &mut NoProbe).unwrap();
         assert_close(&logits, golden.get("output.logits"), OUTPUT, file);
     }

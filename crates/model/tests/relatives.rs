@@ -9,7 +9,7 @@ use whitebox_model::embed::interpolate_positions;
 use whitebox_model::odl::{Odl, OdlConfig};
 use whitebox_model::probe::{NoProbe, Recorder, Site};
 use whitebox_model::tssa::Tssa;
-use whitebox_model::weights::{Card, LoadOptions, Weights, save};
+use whitebox_model::weights::{Card, LoadOptions, Regrid, Weights, save};
 use whitebox_model::{ModelConfig, TostConfig};
 
 fn draw(size: &[i64]) -> Tensor {
@@ -177,18 +177,18 @@ fn a_head_is_replaced_and_running_statistics_are_kept() {
         save(&path, &store.variables(), &Card::new(model.config())).unwrap();
 
         let weights = Weights::open(&path).unwrap();
-        let config = weights.card.clone().unwrap().model;
+        let config = weights.card_of::<ModelConfig>().unwrap().unwrap().model;
         assert_eq!(config, model.config());
         let (again, loaded) = drawn(&config, 28);
-        weights.load_into(&again.variables(), &config, LoadOptions::default()).unwrap();
+        weights.load_into(&again.variables(), LoadOptions::default()).unwrap();
         let [a, b] = [&model, &loaded].map(|m| m.forward(&images, &mut NoProbe).unwrap());
         assert_close(&a, &b, 0.0, "the same logits");
 
         let more = config.with_classes(7);
         let (other, replaced) = drawn(&more, 29);
-        assert!(weights.load_into(&other.variables(), &more, LoadOptions::default()).is_err());
+        assert!(weights.load_into(&other.variables(), LoadOptions::default()).is_err());
         let options = LoadOptions { replace_head: true, ..Default::default() };
-        weights.load_into(&other.variables(), &more, options).unwrap();
+        weights.load_into(&other.variables(), options).unwrap();
         let [a, b] = [&model, &replaced].map(|m| m.features(&images, &mut NoProbe).unwrap());
         assert_close(&a, &b, 0.0, "the same features");
     }
@@ -204,8 +204,8 @@ fn positions_load_into_another_resolution_when_asked() {
         save(&path, &store.variables(), &Card::new(model.config())).unwrap();
         let larger = small(kind, json!({"image": [32, 16]}));
         let (other, _model) = drawn(&larger, 31);
-        let options = LoadOptions { positions_from: Some([2, 3]), ..Default::default() };
-        Weights::open(&path).unwrap().load_into(&other.variables(), &larger, options).unwrap();
+        let options = LoadOptions { positions: Some(Regrid { from: [2, 3], to: [4, 2] }), ..Default::default() };
+        Weights::open(&path).unwrap().load_into(&other.variables(), options).unwrap();
         if kind == "crate_alpha" {
             let expected = interpolate_positions(&store.variables()["pos_embedding"], [2, 3], [4, 2]);
             assert_close(&other.variables()["pos_embedding"], &expected, 1e-7, "interpolated");

@@ -7,7 +7,7 @@ use serde_json::json;
 use tch::{Device, Kind, Tensor, nn};
 use whitebox_model::embed::interpolate_positions;
 use whitebox_model::probe::{NoProbe, Recorder, Site};
-use whitebox_model::weights::{Card, LoadOptions, Weights, save};
+use whitebox_model::weights::{Card, LoadOptions, Regrid, Weights, save};
 use whitebox_model::{ModelConfig, VisionModel};
 
 fn built(fields: serde_json::Value) -> (nn::VarStore, Box<dyn VisionModel>) {
@@ -273,15 +273,15 @@ fn own_files_hold_their_config_and_load_strictly() {
     assert_eq!(first, std::fs::read(&path).unwrap(), "the same model gives the same bytes");
 
     let weights = Weights::open(&path).unwrap();
-    assert_eq!(weights.card.as_ref(), Some(&card));
+    assert_eq!(weights.card_of::<ModelConfig>().unwrap(), Some(card.clone()));
     let (other, _) = built(json!({"depth": 2, "classes": 6}));
     let config = ModelConfig::Crate(Default::default());
-    let error = weights.load_into(&other.variables(), &config, LoadOptions::default()).unwrap_err().to_string();
+    let error = weights.load_into(&other.variables(), LoadOptions::default()).unwrap_err().to_string();
     assert!(error.contains("missing: transformer.layers.1.0.fn.qkv.weight"), "{error}");
     assert!(error.contains("mis-shaped: mlp_head.1.weight is [4, 12] in the file, [6, 12] in the model"), "{error}");
     let (shallow, _) = built(json!({"classes": 6}));
     let before = shallow.variables()["mlp_head.1.weight"].copy();
-    weights.load_into(&shallow.variables(), &config, LoadOptions { replace_head: true, ..Default::default() }).unwrap();
+    weights.load_into(&shallow.variables(), LoadOptions { replace_head: true, ..Default::default() }).unwrap();
     assert_close(&shallow.variables()["mlp_head.1.weight"], &before, 0.0, "the head stays as drawn");
     assert_close(&shallow.variables()["cls_token"], &store.variables()["cls_token"], 0.0, "the rest is loaded");
 
@@ -303,12 +303,11 @@ fn positions_load_into_another_resolution_when_asked() {
     let path = folder.path().join("model.safetensors");
     let (store, model) = built(json!({}));
     save(&path, &store.variables(), &Card::new(model.config())).unwrap();
-    let (larger, larger_model) = built(json!({"image": [32, 24]}));
+    let (larger, _) = built(json!({"image": [32, 24]}));
     let weights = Weights::open(&path).unwrap();
-    let config = larger_model.config();
-    assert!(weights.load_into(&larger.variables(), &config, LoadOptions::default()).is_err());
-    let options = LoadOptions { positions_from: Some([2, 2]), ..Default::default() };
-    weights.load_into(&larger.variables(), &config, options).unwrap();
+    assert!(weights.load_into(&larger.variables(), LoadOptions::default()).is_err());
+    let options = LoadOptions { positions: Some(Regrid { from: [2, 2], to: [4, 3] }), ..Default::default() };
+    weights.load_into(&larger.variables(), options).unwrap();
     let expected = interpolate_positions(&store.variables()["pos_embedding"], [2, 2], [4, 3]);
     assert_close(&larger.variables()["pos_embedding"], &expected, 1e-7, "interpolated");
 }

@@ -1,4 +1,5 @@
-// See tiles.h. The loops are in generation/, written with the compiler's vectors of 64 bytes, which it makes of whatever registers a CPU has.
+// See tiles.h. The loops are in generation/, written with the compiler's vectors, of the size of a register: larger ones it takes apart
+// badly.
 
 #include "tiles.h"
 
@@ -57,26 +58,26 @@ template <typename S> struct Functions {
   void (*norm_gradient)(const NormRows<S> &, int64_t);
 };
 
-// As many sums as there are registers for: with AVX-512 24 of 32, with AVX2 12 of 16 of which two make a vector.
+// As many sums as there are registers for: with AVX-512 24 of 32, otherwise 12 of 16.
 #if X86
 #pragma GCC push_options
 #pragma GCC target("arch=x86-64-v4")
 #define CPU avx512
+#define BYTES 64
 #define ROWS HEIGHT
-#define WIDE true
 #include "generation/generation.h"
 #pragma GCC pop_options
 #pragma GCC push_options
 #pragma GCC target("arch=x86-64-v3")
 #define CPU avx2
+#define BYTES 32
 #define ROWS 6
-#define WIDE false
 #include "generation/generation.h"
 #pragma GCC pop_options
 #endif
 #define CPU any
-#define ROWS 3
-#define WIDE false
+#define BYTES 16
+#define ROWS 6
 #include "generation/generation.h"
 
 template <typename S> constexpr bool is_half = std::is_same_v<S, Half>;

@@ -1,5 +1,5 @@
-// The loops of tiles.cpp, compiled for one generation of CPUs: included once for each, with CPU its namespace, ROWS the rows of a tile and WIDE whether
-// a tile is two vectors wide. Not one template for all, because the compiler takes vectors apart before it looks at who calls.
+// The loops of tiles.cpp, compiled for one generation of CPUs: included once for each, with CPU its namespace, BYTES those of a register and ROWS
+// the rows of a tile, which is two registers wide. Not one template for all, because the compiler takes vectors apart before it looks at who calls.
 
 namespace CPU {
 
@@ -18,5 +18,5 @@ template <typename S, typename How = std::conditional_t<std::is_same_v<S, Half>,
 } // namespace CPU
 
 #undef CPU
+#undef BYTES
 #undef ROWS
-#undef WIDE

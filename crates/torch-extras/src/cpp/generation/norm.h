@@ -2,7 +2,7 @@
 
 // Up to a vector of numbers, zero behind them.
 template <typename How, typename S> INLINE auto some(const S *p, int64_t count) {
-  constexpr int64_t lanes = 64 / sizeof(Number<S>);
+  constexpr int64_t lanes = LANES<Number<S>>;
   if (count >= lanes) return How::get(p);
   S numbers[lanes] = {};
   for (int64_t i = 0; i < count; i++) numbers[i] = p[i];
@@ -10,7 +10,7 @@ template <typename How, typename S> INLINE auto some(const S *p, int64_t count) 
 }
 
 template <typename How, typename S, typename V> INLINE void put_some(S *p, V v, int64_t count) {
-  constexpr int64_t lanes = 64 / sizeof(Number<S>);
+  constexpr int64_t lanes = LANES<Number<S>>;
   if (count >= lanes) return How::put(p, v);
   S numbers[lanes];
   How::put(numbers, v);
@@ -18,7 +18,7 @@ template <typename How, typename S, typename V> INLINE void put_some(S *p, V v, 
 }
 
 template <typename How, typename S, typename N> void norm_gradient(const NormRows<S> &r, int64_t rows) {
-  constexpr int64_t lanes = 64 / sizeof(N);
+  constexpr int64_t lanes = LANES<N>;
   using Plain = Single<N>;
   const int64_t n = r.n;
   N first[HEIGHT], second[HEIGHT];

@@ -1,5 +1,6 @@
 // Factors in the order in which products read them, and transposes.
 
+#if BYTES == 64
 // Rows of sixteen columns each become columns.
 INLINE void turn(Vector<float> v[16]) {
   typedef int Index __attribute__((vector_size(64)));
@@ -21,6 +22,7 @@ INLINE void turn(Vector<float> v[16]) {
     }
   }
 }
+#endif
 
 // What `multiply` finds at step q of column j: a number, or two of bf16.
 template <typename How, typename S> INLINE auto unit(const S *b, int64_t row, int64_t column, int64_t k, int64_t q, int64_t j) {
@@ -33,7 +35,8 @@ template <typename How, typename S> INLINE auto unit(const S *b, int64_t row, in
 template <typename How, typename S, typename N>
 INLINE void pack_block(const S *b, int64_t column, int64_t k, int64_t steps, int64_t count, N *to) {
   constexpr int64_t width = WIDTH<S>;
-  if constexpr (WIDE && std::is_same_v<N, float> && sizeof(S) * How::steps == sizeof(float)) {
+#if BYTES == 64
+  if constexpr (std::is_same_v<N, float> && sizeof(S) * How::steps == sizeof(float)) {
     if (count == 16 && How::steps * 16 <= k) {
       Vector<float> v[16];
 #pragma GCC unroll 16
@@ -44,6 +47,7 @@ INLINE void pack_block(const S *b, int64_t column, int64_t k, int64_t steps, int
       return;
     }
   }
+#endif
   for (int64_t j = 0; j < count; j++)
     for (int64_t q = 0; q < steps; q++) to[q * width + j] = unit<How>(b, 1, column, k, q, j);
 }
@@ -74,6 +78,7 @@ void packing(const S *b, int64_t row, int64_t column, int64_t k, int64_t n, int6
   }
 }
 
+#if BYTES == 64
 // Rows 2q and 2q + 1 of a [k, rows] become one of pairs; an odd last one is read alone.
 inline void interleave(const Half *a, int64_t row, int64_t k, int64_t rows, Half *to) {
   for (int64_t q = 0; q < k; q += 2, to += 2 * rows) {
@@ -85,10 +90,12 @@ inline void interleave(const Half *a, int64_t row, int64_t k, int64_t rows, Half
     }
   }
 }
+#endif
 
 // q + q^T in place: a block and the one that mirrors it at a time.
 template <typename How, typename S> void add_transpose(S *q, int64_t n, int64_t row) {
-  if constexpr (WIDE && std::is_same_v<Number<S>, float>) {
+#if BYTES == 64
+  if constexpr (std::is_same_v<Number<S>, float>) {
     for (int64_t i = 0; i < n; i += 16)
       for (int64_t j = 0; j <= i; j += 16) {
         S *below = q + i * row + j, *above = q + j * row + i;
@@ -103,8 +110,9 @@ template <typename How, typename S> void add_transpose(S *q, int64_t n, int64_t 
 #pragma GCC unroll 16
         for (int t = 0; t < 16; t++) How::put(above + t * row, v[t]);
       }
-  } else {
-    for (int64_t i = 0; i < n; i++)
-      for (int64_t j = 0; j <= i; j++) q[i * row + j] = q[j * row + i] = q[i * row + j] + q[j * row + i];
+    return;
   }
+#endif
+  for (int64_t i = 0; i < n; i++)
+    for (int64_t j = 0; j <= i; j++) q[i * row + j] = q[j * row + i] = q[i * row + j] + q[j * row + i];
 }

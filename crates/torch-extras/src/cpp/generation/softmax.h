@@ -18,12 +18,12 @@ INLINE Vector<float> exp2_of(Vector<float> x) {
 }
 
 INLINE Vector<double> exp2_of(Vector<double> x) {
-  for (int i = 0; i < 8; i++) x[i] = std::exp2(x[i]);
+  for (int i = 0; i < LANES<double>; i++) x[i] = std::exp2(x[i]);
   return x;
 }
 
 template <typename How, typename S, typename N> N exp_row(S *map, N *scores, int64_t n, N scale, N &inverse) {
-  constexpr int64_t lanes = 64 / sizeof(N);
+  constexpr int64_t lanes = LANES<N>;
   for (int64_t j = n; j < (n + lanes - 1) / lanes * lanes; j++) scores[j] = std::numeric_limits<N>::lowest();
   Vector<N> tops = load(scores);
   for (int64_t j = lanes; j < n; j += lanes) tops = Larger::of(load(scores + j), tops);
@@ -41,7 +41,7 @@ template <typename How, typename S, typename N> N exp_row(S *map, N *scores, int
 
 template <typename How, typename S, typename N>
 void attention_gradient_row(S *q, S *a, const N *s, const N *c, int64_t n, N scale, N lse, N delta) {
-  constexpr int64_t lanes = 64 / sizeof(N);
+  constexpr int64_t lanes = LANES<N>;
   const N binary = scale * N(LOG2_E), level = lse * N(LOG2_E);
   for (int64_t j = 0; j < n; j += lanes) {
     const Vector<N> map = exp2_of(binary * load(s + j) - level);

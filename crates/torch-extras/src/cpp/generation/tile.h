@@ -1,9 +1,9 @@
 // Products: tiles of the result in registers.
 
-// R rows by V vectors.
+// R rows by V vectors; `b` is a part of a panel.
 template <typename How, int R, int V, typename N>
 INLINE void tile(Left<typename How::Stored> a, int64_t k, const N *b, N *c, int64_t ldc, bool add) {
-  constexpr int64_t width = WIDTH<typename How::Stored>, lanes = width / 2;
+  constexpr int64_t width = WIDTH<typename How::Stored>, lanes = LANES<N>;
   Vector<N> sums[R][V];
 #pragma GCC unroll 12
   for (int i = 0; i < R; i++)
@@ -40,15 +40,14 @@ INLINE void tile(Left<typename How::Stored> a, int64_t k, const N *b, N *c, int6
 
 template <typename How, int R, typename N>
 INLINE void panels_of(Left<typename How::Stored> a, int64_t k, const N *panels, int64_t n, N *c, int64_t ldc, bool add, Ahead &ahead) {
-  constexpr int64_t width = WIDTH<typename How::Stored>, lanes = width / 2;
+  constexpr int64_t width = WIDTH<typename How::Stored>, lanes = LANES<N>;
   const int64_t depth = (k + How::steps - 1) / How::steps;
   for (int64_t j = 0; j < n; j += width) {
     const N *b = panels + j * depth;
-    if (WIDE && n - j > lanes) {
-      tile<How, R, 2>(a, k, b, c + j, ldc, add);
-    } else {
-      tile<How, R, 1>(a, k, b, c + j, ldc, add);
-      if (n - j > lanes) tile<How, R, 1>(a, k, b + lanes, c + j + lanes, ldc, add);
+    // Two vectors at a time, as long as there are columns.
+    for (int64_t i = 0; i < std::min(width, n - j); i += 2 * lanes) {
+      if (n - j - i > lanes) tile<How, R, 2>(a, k, b + i, c + j + i, ldc, add);
+      else tile<How, R, 1>(a, k, b + i, c + j + i, ldc, add);
     }
     ahead.some(k / 2);
   }

@@ -1,19 +1,18 @@
-// Vectors of 64 bytes, and the kinds of numbers that are loaded into them.
+// Vectors of BYTES bytes, a register each, and the kinds of numbers that are loaded into them.
 
 template <typename N> struct Lanes;
 template <> struct Lanes<float> {
-  typedef float type __attribute__((vector_size(64)));
-  typedef float loose __attribute__((vector_size(64), aligned(4), may_alias));
-  typedef int32_t index __attribute__((vector_size(64)));
-  static constexpr index order = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+  typedef float type __attribute__((vector_size(BYTES)));
+  typedef float loose __attribute__((vector_size(BYTES), aligned(4), may_alias));
+  typedef int32_t index __attribute__((vector_size(BYTES)));
 };
 template <> struct Lanes<double> {
-  typedef double type __attribute__((vector_size(64)));
-  typedef double loose __attribute__((vector_size(64), aligned(8), may_alias));
-  typedef int64_t index __attribute__((vector_size(64)));
-  static constexpr index order = {0, 1, 2, 3, 4, 5, 6, 7};
+  typedef double type __attribute__((vector_size(BYTES)));
+  typedef double loose __attribute__((vector_size(BYTES), aligned(8), may_alias));
+  typedef int64_t index __attribute__((vector_size(BYTES)));
 };
 template <typename N> using Vector = typename Lanes<N>::type;
+template <typename N> constexpr int64_t LANES = BYTES / sizeof(N);
 
 template <typename N> INLINE Vector<N> load(const N *p) { return *reinterpret_cast<const typename Lanes<N>::loose *>(p); }
 template <typename N> INLINE void store(N *p, Vector<N> v) { *reinterpret_cast<typename Lanes<N>::loose *>(p) = v; }
@@ -27,14 +26,17 @@ struct Sum {
 
 // All numbers of a vector in one, half by half.
 template <typename N, typename Op> INLINE N fold(Vector<N> v) {
+  typename Lanes<N>::index order = {};
+#pragma GCC unroll 16
+  for (int i = 0; i < LANES<N>; i++) order[i] = i;
 #pragma GCC unroll 4
-  for (int half = 32 / sizeof(N); half > 0; half /= 2) v = Op::of(v, __builtin_shuffle(v, Lanes<N>::order ^ half));
+  for (int half = LANES<N> / 2; half > 0; half /= 2) v = Op::of(v, __builtin_shuffle(v, order ^ half));
   return v[0];
 }
 
-typedef uint16_t Shorts __attribute__((vector_size(32)));
-typedef uint16_t LooseShorts __attribute__((vector_size(32), aligned(2), may_alias));
-typedef uint32_t Words __attribute__((vector_size(64)));
+typedef uint16_t Shorts __attribute__((vector_size(BYTES / 2)));
+typedef uint16_t LooseShorts __attribute__((vector_size(BYTES / 2), aligned(2), may_alias));
+typedef uint32_t Words __attribute__((vector_size(BYTES)));
 
 INLINE float from_bits(uint32_t bits) {
   float value;
@@ -69,6 +71,7 @@ struct Wide : Floats {
   }
 };
 
+#if BYTES == 64
 // bf16 two by two: an instruction adds two products to each of sixteen sums.
 struct Pairs : Wide {
   static constexpr int64_t steps = 2;
@@ -90,3 +93,4 @@ struct Pairs : Wide {
     *reinterpret_cast<LooseShorts *>(p) = rounded;
   }
 };
+#endif
