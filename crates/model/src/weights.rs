@@ -34,6 +34,9 @@ pub struct Card<M = ModelConfig> {
     /// Where its images come from and how they are prepared: the data section of its recipe.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data: Option<serde_json::Value>,
+    /// What it was trained to do: the task section of its recipe.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<Value>,
     /// The command that made the file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub command: Option<String>,
@@ -42,13 +45,13 @@ pub struct Card<M = ModelConfig> {
 impl<M> Card<M> {
     /// A card of a model, nothing else known.
     pub fn new(model: M) -> Self {
-        Card { format: CARD_FORMAT, model, classes: Vec::new(), data: None, command: None }
+        Card { format: CARD_FORMAT, model, classes: Vec::new(), data: None, task: None, command: None }
     }
 
     /// The same card of another model.
     pub fn of<N>(self, model: N) -> Card<N> {
-        let Card { format, classes, data, command, .. } = self;
-        Card { format, model, classes, data, command }
+        let Card { format, classes, data, task, command, .. } = self;
+        Card { format, model, classes, data, task, command }
     }
 }
 
