@@ -5,7 +5,7 @@
 //! run.json           version, command, device, threads, start, data
 //! metrics.jsonl      every logged step and evaluation;  events.out.tfevents.*  the same for TensorBoard
 //! checkpoints/       step-00000123/, best
-//! layers-before.json layer measures before the first step
+//! layers-before.json layer measures before the first step;  reconstructions.png  of an autoencoder
 //! result.json        the final measures; its presence says that the run is finished
 //! report.html        the report
 //! ```

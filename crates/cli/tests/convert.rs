@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use common::{refused, said};
 use torch_extras::pth::RawTensor;
-use whitebox_model::weights::{Weights, save_raw};
+use whitebox_model::weights::{Card, Weights, save_raw};
 
 fn golden(file: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../model/tests/golden").join(file)
@@ -56,7 +56,7 @@ fn a_timm_vit_goes_there_and_back() {
     let whole = tensors(&golden("vit_micro_token.safetensors"));
     let named = whole.into_iter().filter_map(|(k, v)| Some((k.strip_prefix("param.")?.to_owned(), v)));
     let timm: BTreeMap<_, _> = named.collect();
-    save_raw(&path.join("timm.safetensors"), &timm, None).unwrap();
+    save_raw(&path.join("timm.safetensors"), &timm, None::<&Card>).unwrap();
     refused(path, &["convert", "timm.safetensors", "a.safetensors"], &["--set model.heads=K"]);
     assert!(convert(path, "timm.safetensors", "a.safetensors", &["--set", "model.heads=3"]) == timm);
     assert!(convert(path, "a.safetensors", "b.pth", &[]) == timm);
