@@ -62,7 +62,8 @@ impl Classify {
         let opened = checkpoint::open(Some(path), None, &[]).context("init.checkpoint")?;
         let [theirs, ours] = [&opened.config, model].map(|config| config.grid().shape());
         let replace_head = init.new_head || opened.config.classes() != model.classes();
-        let options = LoadOptions { replace_head, positions: (theirs != ours).then_some(Regrid { from: theirs, to: ours }) };
+        let options =
+            LoadOptions { replace_head, positions: (theirs != ours).then_some(Regrid { from: theirs, to: ours }) };
         opened.weights.load_into(&self.store.variables(), options)?;
         let head = if replace_head { ", with a new head" } else { "" };
         let positions = match theirs == ours {
