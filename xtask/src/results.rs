@@ -146,10 +146,8 @@ fn table_of(runs: &[Run]) -> Result<String> {
     for run in runs {
         rows.entry(varied.iter().map(|key| value(run, key)).collect()).or_default().push(run);
     }
-    let measures: Vec<&str> = MEASURES
-        .into_iter()
-        .filter(|name| runs.iter().all(|run| run.result["metrics"][name].is_number()))
-        .collect();
+    let measures: Vec<&str> =
+        MEASURES.into_iter().filter(|name| runs.iter().all(|run| run.result["metrics"][name].is_number())).collect();
     let Some((first, further)) = measures.split_first() else {
         bail!("the runs share no measure: result.json holds one of {} under metrics", MEASURES.join(", "));
     };
@@ -212,7 +210,8 @@ mod tests {
     fn kept(folder: &Path, kind: &str, seed: u64, accuracy: f64) {
         fs::create_dir_all(folder).unwrap();
         let d = kind.len();
-        let config = format!("[model]\nkind = \"{kind}\"\nd = {d}\n[data]\npath = \"at/{seed}\"\n[train]\nseed = {seed}\n");
+        let config =
+            format!("[model]\nkind = \"{kind}\"\nd = {d}\n[data]\npath = \"at/{seed}\"\n[train]\nseed = {seed}\n");
         fs::write(folder.join("config.toml"), config).unwrap();
         fs::write(folder.join("run.json"), r#"{"command": "whitebox sweep x", "commit": "abc"}"#).unwrap();
         let result =

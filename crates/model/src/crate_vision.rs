@@ -259,8 +259,7 @@ impl Tokens {
             return Ok(Tokens::Norms(PatchEmbedding::new(root, grid, d)));
         }
         let xavier = uniform((6.0 / (grid.patch_dim() + d) as f64).sqrt());
-        let patches =
-            PatchConvolution::new(&(root / "patch_embed" / "proj"), &grid, d, xavier, Init::Const(0.0));
+        let patches = PatchConvolution::new(&(root / "patch_embed" / "proj"), &grid, d, xavier, Init::Const(0.0));
         let class_token = root.var("cls_token", &[1, 1, d], Init::Randn { mean: 0.0, stdev: 0.02 });
         let positions = root.var_copy("pos_embedding", &sin_cos_positions(grid.shape(), d)?);
         Ok(Tokens::Convolution(ConvolutionEmbedding { patches, class_token, positions, grid }))

@@ -122,7 +122,9 @@ pub fn with_class_token(class: &Tensor, tokens: &Tensor) -> Tensor {
 /// A `d` that is no multiple of 4.
 pub fn sin_cos_positions([rows, columns]: [i64; 2], d: i64) -> Result<Tensor> {
     if d % 4 != 0 {
-        return Err(Error::Config(format!("positions of sines and cosines need a d that is a multiple of 4; found {d}")));
+        return Err(Error::Config(format!(
+            "positions of sines and cosines need a d that is a multiple of 4; found {d}"
+        )));
     }
     let options = (Kind::Double, tch::Device::Cpu);
     let frequencies = (Tensor::arange(d / 4, options) * (-(10000f64.ln()) / (d / 4) as f64)).exp();
