@@ -1,26 +1,34 @@
-//! Layer measures of a model on the first images of a set: coding rate and sparsity, before or after training.
+//! Layer measures of a model on the first images of a set, coding rate and sparsity, before the first step and after the last.
 
-use anyhow::Result;
-use tch::Device;
-use whitebox_analysis::{LayerStats, LayerwiseProbe};
+use anyhow::{Context, Result};
+use tch::{Device, Tensor};
+use whitebox_analysis::{LayerComparison, LayerStats, LayerwiseProbe};
 use whitebox_datasets::Loader;
-use whitebox_model::VisionModel;
+use whitebox_model::Probe;
 
 use crate::images::images_of;
+use crate::run_folder::RunFolder;
 
-/// Measures every layer on at least the first `images` images of the loader's set (whole batches are taken).
+/// Where the measures of the untrained model lie in a run.
+const BEFORE: &str = "layers-before.json";
+
+/// Layers as they were measured, and on how many images.
+pub type Measured = (Vec<LayerStats>, u64);
+
+/// Measures every layer on at least the first `images` images of the loader's set (whole batches are taken). `show` runs a model with `heads`
+/// subspaces on images and shows its layers to a probe.
 pub fn measure(
-    model: &dyn VisionModel,
+    heads: i64,
     loader: &Loader,
     device: Device,
     images: usize,
-) -> Result<(Vec<LayerStats>, u64)> {
-    let heads = model.config().heads() as usize;
-    let mut probe = LayerwiseProbe::new(heads);
+    mut show: impl FnMut(&Tensor, &mut dyn Probe) -> whitebox_model::Result<Tensor>,
+) -> Result<Measured> {
+    let mut probe = LayerwiseProbe::new(heads as usize);
     for batch in loader.epoch(0, 0) {
         let batch = batch?;
         if !batch.labels.is_empty() {
-            let _ = tch::no_grad(|| model.tokens(&images_of(&batch, device), &mut probe))?;
+            let _ = tch::no_grad(|| show(&images_of(&batch, device), &mut probe))?;
         }
         if probe.images() >= images as u64 {
             break;
@@ -28,4 +36,23 @@ pub fn measure(
     }
     let seen = probe.images();
     Ok((probe.finish()?, seen))
+}
+
+/// Keeps what `measure` finds in a run's folder, where no earlier sitting did.
+pub fn keep_before(folder: &RunFolder, measure: impl FnOnce() -> Result<Measured>) -> Result<()> {
+    if folder.path.join(BEFORE).exists() {
+        return Ok(());
+    }
+    folder.write(BEFORE, serde_json::to_string(&measure()?.0)?.as_bytes())
+}
+
+/// The layers before the first step beside those after the last, where the former were kept. `note` says what was seen.
+pub fn comparison(folder: &RunFolder, (after, images): Measured, note: &str) -> Result<Option<LayerComparison>> {
+    let path = folder.path.join(BEFORE);
+    if !path.exists() {
+        return Ok(None);
+    }
+    let text = std::fs::read_to_string(&path).with_context(|| format!("{} cannot be read", path.display()))?;
+    let before = serde_json::from_str(&text).with_context(|| format!("{} is damaged", path.display()))?;
+    Ok(Some(LayerComparison { before, after, images, note: note.into() }))
 }

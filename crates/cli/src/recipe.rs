@@ -98,7 +98,7 @@ pub struct ReportConfig {
     pub linear_baseline: bool,
     /// Validation images on which the layers are measured before and after training; 0 leaves it out. Default: 256.
     pub layer_images: usize,
-    /// Sample predictions shown. Default: 40.
+    /// Sample predictions shown, or reconstructions (at most 8). Default: 40.
     pub samples: usize,
 }
 
@@ -315,6 +315,17 @@ mod tests {
             }
             let again = toml::to_string(&named.recipe).unwrap();
             assert_eq!(parse(toml::from_str(&again).unwrap()).unwrap(), named.recipe, "{name} survives writing");
+        }
+    }
+
+    #[test]
+    fn models_that_are_compared_have_the_same_parameters() {
+        for pair in [["fashion-mnist-mae", "fashion-mnist-vit-mae"], ["cifar10-mae", "cifar10-vit-mae"]] {
+            let [ours, theirs] = pair.map(|name| {
+                let config = load(name, &[]).unwrap().recipe.autoencoder_config().unwrap();
+                config.cost(&Default::default()).parameters as f64
+            });
+            assert!((ours / theirs - 1.0).abs() < 0.02, "{pair:?}: {ours} and {theirs}");
         }
     }
 

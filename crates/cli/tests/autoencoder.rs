@@ -111,6 +111,7 @@ fn a_run_of_reconstruction_tells_the_whole_story() {
     let report = fs::read_to_string(run.join("report.html")).unwrap();
     for words in [
         "data:image/png;base64",
+        "layers on the same validation images, whole",
         "4 of 16 patches seen",
         "Error on hidden patches",
         "the mean of the visible pixels makes",

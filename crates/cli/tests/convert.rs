@@ -50,6 +50,26 @@ fn an_official_crate_checkpoint_goes_there_and_back() {
 }
 
 #[test]
+fn an_official_crate_mae_checkpoint_goes_there_and_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let golden = |file: &str| golden(file).parent().unwrap().join("../../../autoencoder/tests/golden").join(file);
+    let official = golden("mae_micro.pth");
+    let official = official.to_str().unwrap();
+    let heads = ["--set", "model.heads=4"];
+    refused(path, &["convert", official, "a.safetensors"], &["heads", "--set model.heads=K"]);
+    let ours = convert(path, official, "a.safetensors", &heads);
+    let expected = tensors(&golden("mae_micro.safetensors"));
+    assert!(ours.len() > 30);
+    for (name, tensor) in &ours {
+        assert!(expected.get(&format!("param.{name}")) == Some(tensor), "{name}");
+    }
+    assert!(convert(path, "a.safetensors", "b.pth", &[]) == ours);
+    assert!(convert(path, "b.pth", "c.safetensors", &heads) == ours);
+    refused(path, &["convert", official, "x.safetensors", "--model", "crate-mae-base"], &["mis-shaped: "]);
+}
+
+#[test]
 fn a_timm_vit_goes_there_and_back() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();

@@ -2,21 +2,22 @@
 
 use anyhow::{Context, Result};
 use tch::Device;
-use whitebox_analysis::{Baseline, Classification, LayerComparison, LayerStats, Report, Sample, count};
+use whitebox_analysis::{Baseline, Classification, Report, Sample, count};
 use whitebox_model::ModelConfig;
 use whitebox_model::weights::{Card, LoadOptions, Regrid};
 
 use super::Classify;
 use crate::data::ImageSource;
 use crate::evaluate::{Evaluation, evaluate};
+use crate::layers::{self, Measured};
 use crate::progress::meter;
 use crate::recipe::{ClassifyConfig, InitConfig, Named};
 use crate::run_folder::RunFolder;
 use crate::tasks::{Conclusion, Outline, RecipeTask, Run};
-use crate::{baseline, checkpoint, layers};
+use crate::{baseline, checkpoint};
 
-/// Where the layer measures of the untrained model lie in a run.
-const LAYERS_BEFORE: &str = "layers-before.json";
+/// The images on which layers are measured.
+const SEEN: &str = "The same validation images, without augmentation, before the first step and after the last.";
 
 impl RecipeTask for Classify {
     type Config = ClassifyConfig;
@@ -71,12 +72,10 @@ impl RecipeTask for Classify {
     }
 
     fn measure_before(&self, named: &Named, folder: &RunFolder) -> Result<()> {
-        let images = named.recipe.report.layer_images;
-        if images > 0 && !folder.path.join(LAYERS_BEFORE).exists() {
-            let (before, _) = layers::measure(self.model.as_ref(), &self.validation, self.store.device(), images)?;
-            folder.write(LAYERS_BEFORE, serde_json::to_string(&before)?.as_bytes())?;
+        match named.recipe.report.layer_images {
+            0 => Ok(()),
+            images => layers::keep_before(folder, || self.measure_layers(images)),
         }
-        Ok(())
     }
 
     fn conclude(&self, run: &Run<'_>) -> Result<Conclusion> {
@@ -84,8 +83,8 @@ impl RecipeTask for Classify {
         let (model, device) = (self.model.as_ref(), self.store.device());
         let evaluation = evaluate(model, &self.validation, device, &mut meter("evaluating", "batches"))?;
         let layers = match recipe.report.layer_images {
-            0 => (Vec::new(), 0),
-            images => layers::measure(model, &self.validation, device, images)?,
+            0 => None,
+            images => layers::comparison(run.folder, self.measure_layers(images)?, SEEN)?,
         };
         let baseline = match recipe.report.linear_baseline {
             false => None,
@@ -104,7 +103,7 @@ impl RecipeTask for Classify {
             files: Vec::new(),
             report: Report {
                 classification: Some(self.classification(&evaluation, baseline, recipe.report.samples)?),
-                layers: comparison(run.folder, layers)?,
+                layers,
                 ..Report::default()
             },
         })
@@ -112,6 +111,13 @@ impl RecipeTask for Classify {
 }
 
 impl Classify {
+    fn measure_layers(&self, images: usize) -> Result<Measured> {
+        let heads = self.card.model.heads();
+        layers::measure(heads, &self.validation, self.store.device(), images, |images, probe| {
+            self.model.tokens(images, probe)
+        })
+    }
+
     /// What the report shows of the predictions.
     fn classification(&self, found: &Evaluation, baseline: Option<f64>, samples: usize) -> Result<Classification> {
         let validation = self.sets.validation.as_ref();
@@ -143,16 +149,4 @@ impl Classify {
             classes,
         })
     }
-}
-
-/// The layers before the first step beside those after the last, where both were measured.
-fn comparison(folder: &RunFolder, (after, images): (Vec<LayerStats>, u64)) -> Result<Option<LayerComparison>> {
-    let path = folder.path.join(LAYERS_BEFORE);
-    if after.is_empty() || !path.exists() {
-        return Ok(None);
-    }
-    let text = std::fs::read_to_string(&path).with_context(|| format!("{} cannot be read", path.display()))?;
-    let before = serde_json::from_str(&text).with_context(|| format!("{} is damaged", path.display()))?;
-    let note = "The same validation images, without augmentation, before the first step and after the last.".into();
-    Ok(Some(LayerComparison { before, after, images, note }))
 }

@@ -3,17 +3,23 @@
 use anyhow::{Context, Result, bail};
 use tch::Device;
 use whitebox_analysis::{Chart, Picture, Report, count};
+use whitebox_autoencoder::Masking;
 use whitebox_model::weights::{Card, LoadOptions};
 
 use super::Reconstruct;
 use crate::checkpoint;
 use crate::data::{DataConfig, ImageSource};
 use crate::images::images_of;
+use crate::layers::{self, Measured};
 use crate::pictures::{COLUMNS, Pictures};
 use crate::progress::meter;
 use crate::recipe::{InitConfig, Named, ReconstructConfig, TaskConfig};
 use crate::reconstruction::{Evaluation, evaluate, reconstruct};
+use crate::run_folder::RunFolder;
 use crate::tasks::{Conclusion, Outline, RecipeTask, Run};
+
+/// The images on which layers are measured.
+const SEEN: &str = "The encoder's layers on the same validation images, whole and without augmentation, before the first step and after the last.";
 
 /// Rows of the picture of a run, at most.
 pub const ROWS: usize = 8;
@@ -60,10 +66,21 @@ impl RecipeTask for Reconstruct {
         Ok(format!("beginning with the weights of {}", opened.weights.path.display()))
     }
 
+    fn measure_before(&self, named: &Named, folder: &RunFolder) -> Result<()> {
+        match named.recipe.report.layer_images {
+            0 => Ok(()),
+            images => layers::keep_before(folder, || self.measure_layers(images)),
+        }
+    }
+
     fn conclude(&self, run: &Run<'_>) -> Result<Conclusion> {
         let device = self.store.device();
         let mut progress = meter("evaluating", "batches");
         let found = evaluate(self.model.as_ref(), &self.config, &self.validation, device, &mut progress)?;
+        let layers = match run.named.recipe.report.layer_images {
+            0 => None,
+            images => layers::comparison(run.folder, self.measure_layers(images)?, SEEN)?,
+        };
         let mut files = Vec::new();
         let mut pictures = Vec::new();
         let rows = run.named.recipe.report.samples.min(ROWS);
@@ -95,6 +112,7 @@ impl RecipeTask for Reconstruct {
                 summary: sentence(&found, self.config.loss.norm_pix).into_iter().collect(),
                 curves: if found.masked_mse.is_some() { vec![chart] } else { Vec::new() },
                 pictures,
+                layers,
                 ..Report::default()
             },
         })
@@ -116,6 +134,16 @@ fn sentence(found: &Evaluation, norm_pix: bool) -> Option<String> {
 }
 
 impl Reconstruct {
+    /// The encoder's layers.
+    fn measure_layers(&self, images: usize) -> Result<Measured> {
+        let (heads, device) = (self.card.model.heads(), self.store.device());
+        layers::measure(heads, &self.validation, device, images, |images, probe| {
+            // By seeds, because libtorch's generator is the training's.
+            let mask = Masking::NONE.seeded(&vec![0; images.size()[0] as usize], self.grid.shape(), device)?;
+            self.model.latent(images, &mask, probe)
+        })
+    }
+
     /// The first validation images, as [`evaluate`] hides them.
     fn picture(&self, data: &DataConfig, rows: usize) -> Result<Vec<u8>> {
         let mut pictures = Pictures::new(self.grid, data);
