@@ -168,6 +168,7 @@ impl Recipe {
 
     /// Refuses values that cannot be meant, before anything is opened or written.
     fn check(&self) -> Result<()> {
+        self.task.check()?;
         match (&self.task, self.any_model(Some(2))?) {
             (TaskConfig::Classify(_), AnyModel::Classifier(_)) => {}
             (TaskConfig::Reconstruct(task), AnyModel::Autoencoder(model)) => {
@@ -194,7 +195,6 @@ impl Recipe {
         }
         self.train.check().map_err(|e| anyhow!("train.{e}"))?;
         self.data.check()?;
-        self.task.check()?;
         let measures = self.task.measures();
         match &self.train.checkpoint.best {
             Some(best) if !measures.contains(&best.metric.as_str()) => bail!(

@@ -10,6 +10,9 @@ use super::{did_you_mean, typed};
 /// The fields of a model, which `preset = "crate-tiny"` may stand for.
 pub type Fields = Map<String, Value>;
 
+/// What `kind` may be.
+const KINDS: [&str; 6] = ["crate", "crate_alpha", "tost", "vit", "crate_mae", "vit_mae"];
+
 /// Either kind of model.
 #[derive(Clone, Debug, PartialEq)]
 pub enum AnyModel {
@@ -36,11 +39,13 @@ impl AnyModel {
             Some("vit") => typed(untagged()).map(ModelConfig::Vit).map(AnyModel::Classifier),
             Some("crate_mae") => typed(untagged()).map(AutoencoderConfig::CrateMae).map(AnyModel::Autoencoder),
             Some("vit_mae") => typed(untagged()).map(AutoencoderConfig::VitMae).map(AnyModel::Autoencoder),
-            // What serde says lists the classifiers; a kind near an autoencoder's is answered with that.
-            Some(other) if ["crate_mae", "vit_mae"].iter().any(|k| strsim::jaro_winkler(other, k) > 0.9) => {
-                bail!("model.kind = {other:?} is unknown{}", did_you_mean(other, ["crate_mae", "vit_mae"].into_iter()))
-            }
-            _ => typed(Value::Object(fields)).map(AnyModel::Classifier),
+            Some(other) => bail!(
+                "model.kind = {other:?} is unknown: expected one of {}{}",
+                KINDS.join(", "),
+                did_you_mean(other, KINDS.into_iter())
+            ),
+            // What serde says of a kind that is missing or no text.
+            None => typed(Value::Object(fields)).map(AnyModel::Classifier),
         };
         let model = model.context("model")?;
         model.check()?;
