@@ -2,10 +2,10 @@
 //! sparsity.
 //!
 //! ```text
-//! random                  directions drawn uniformly: R is large, but no set of small subspaces makes R^c small
-//! compressed              z = U_k a, all U_k within 3p/2 dimensions: R^c is small, and so is R
-//! + linearised            z = U_k a, [U_1 .. U_K] orthonormal: R^c is as small, R is large again
-//! + sparse                z = e_j, the axes dealt out to the classes: the same rates with one entry a token
+//! random         directions drawn uniformly: R is large, and no small subspaces make R^c small
+//! compressed     z = U_k a, all U_k within 3p/2 dimensions: R is small, and U_k codes the others' tokens too
+//! + linearised   z = U_k a, [U_1 .. U_K] orthonormal: R is large, R^c is small
+//! + sparse       z = e_j, the axes dealt out to the classes: about the same rates with one entry a token
 //! ```
 
 use ndarray::{Array2, Axis, s};
