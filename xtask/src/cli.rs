@@ -24,6 +24,7 @@ Every other word is handed to the whitebox program, which is built first:
   convert    Read and write PyTorch checkpoints
   recipes    List the recipes
   throughput Measure how fast a model trains or runs here
+  experiment Run a claim of the papers and see where it holds
 `cargo xtask WORD --help` explains each.
 
 Examples:
@@ -213,8 +214,20 @@ pub fn run() -> Result<ExitCode> {
 }
 
 /// The words of the whitebox program, as [`HANDED_ON`] explains them.
-const WHITEBOX_WORDS: [&str; 11] =
-    ["demo", "train", "sweep", "eval", "predict", "probe", "knn", "features", "convert", "recipes", "throughput"];
+const WHITEBOX_WORDS: [&str; 12] = [
+    "demo",
+    "train",
+    "sweep",
+    "eval",
+    "predict",
+    "probe",
+    "knn",
+    "features",
+    "convert",
+    "recipes",
+    "throughput",
+    "experiment",
+];
 
 /// Refuses a word that nobody knows before anything is fetched or built for it.
 fn known(word: &str) -> Result<()> {

@@ -24,9 +24,20 @@ fn trained() -> &'static Path {
 
 #[test]
 fn every_help_ends_in_examples() {
-    for word in
-        ["demo", "train", "eval", "predict", "convert", "recipes", "sweep", "features", "knn", "probe", "throughput"]
-    {
+    for word in [
+        "demo",
+        "train",
+        "eval",
+        "predict",
+        "convert",
+        "recipes",
+        "sweep",
+        "features",
+        "knn",
+        "probe",
+        "throughput",
+        "experiment",
+    ] {
         let help = said(Path::new("."), &[word, "--help"]);
         let (_, examples) = help.split_once("Examples:\n").unwrap_or_else(|| panic!("{word}: {help}"));
         assert!(examples.lines().count() > 0 && examples.lines().all(|l| l.starts_with("  cargo xtask ")), "{help}");
