@@ -25,6 +25,7 @@ Every other word is handed to the whitebox program, which is built first:
   convert    Read and write PyTorch checkpoints
   recipes    List the recipes
   throughput Measure how fast a model trains or runs here
+  experiment Run a claim of the papers and see where it holds
 `cargo xtask WORD --help` explains each.
 
 Examples:
@@ -214,7 +215,7 @@ pub fn run() -> Result<ExitCode> {
 }
 
 /// The words of the whitebox program, as [`HANDED_ON`] explains them.
-const WHITEBOX_WORDS: [&str; 12] = [
+const WHITEBOX_WORDS: [&str; 13] = [
     "demo",
     "train",
     "sweep",
@@ -227,6 +228,7 @@ const WHITEBOX_WORDS: [&str; 12] = [
     "convert",
     "recipes",
     "throughput",
+    "experiment",
 ];
 
 /// Refuses a word that nobody knows before anything is fetched or built for it.

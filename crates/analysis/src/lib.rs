@@ -7,7 +7,7 @@
 //! | [`layerwise`] | a probe that measures R^c and sparsity in every layer, streaming over batches |
 //! | [`stats`] | mean and spread of a stream; the numbers of one layer |
 //! | [`metrics`] | a run's `metrics.jsonl` as series and charts |
-//! | [`plots`] | figures as SVG: line chart, confusion matrix, bars |
+//! | [`plots`] | figures as SVG: line chart, confusion matrix, bars, magnitudes of a matrix, points; several in one file |
 //! | [`report`] | one self-contained HTML page |
 //!
 //! Only [`layerwise`] and the formula behind it touch tensors; what they find is plain data, which the rest reads.

@@ -1,4 +1,4 @@
-//! Figures as SVG text: line charts through `plotters`, heat-map and bars written out.
+//! Figures as SVG text: line charts through `plotters`; heat-map, bars, matrices and points written out; several in one.
 //!
 //! A figure has no background and draws its text in `currentColor`, so it takes the page's colours, light or dark; the
 //! series' hues keep a contrast of about 3 or more on both. Series differ by dash and marker too, never by colour alone.
@@ -6,6 +6,9 @@
 mod bars;
 mod heatmap;
 mod line;
+mod matrix;
+mod panels;
+mod scatter;
 
 use crate::text::escape;
 use std::fmt::Write;
@@ -14,6 +17,9 @@ pub use bars::{Bar, horizontal_bars};
 pub(crate) use heatmap::check as check_confusion;
 pub use heatmap::{MAX_CLASSES, confusion_matrix};
 pub use line::line_chart;
+pub use matrix::{MAX_ENTRIES, magnitudes};
+pub use panels::panels;
+pub use scatter::scatter;
 
 /// One line of a chart.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -1,10 +1,16 @@
 //! The `whitebox` command: train, evaluate, predict, reconstruct, convert. `cargo xtask WORD` builds it and hands every word on.
 
+// Of libtorch and OpenBLAS, which export the same BLAS names, the one that is linked first serves both, and libtorch has to be: its
+// products are the slower on OpenBLAS. The crate that is named first is linked last. A test looks at the outcome.
+#[cfg(feature = "experiments")]
+extern crate rate_reduction as _;
+
 mod baseline;
 mod checkpoint;
 mod commands;
 mod data;
 mod evaluate;
+mod experiments;
 mod frozen;
 mod images;
 mod layers;
@@ -53,6 +59,7 @@ enum Command {
     Knn(commands::features::KnnArgs),
     Probe(commands::features::ProbeArgs),
     Throughput(commands::throughput::ThroughputArgs),
+    Experiment(commands::experiment::ExperimentArgs),
 }
 
 fn main() -> ExitCode {
@@ -77,6 +84,7 @@ fn main() -> ExitCode {
         Command::Knn(args) => commands::features::knn(args),
         Command::Probe(args) => commands::features::probe(args),
         Command::Throughput(args) => commands::throughput::run(args),
+        Command::Experiment(args) => commands::experiment::run(args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -363,3 +363,10 @@ fn corrupt_images_of_ones_own_are_named_and_can_be_skipped() {
     picture([9, 9, 200], 8, 8, 0).save(path.join("mine/train/a/1.png")).unwrap();
     refused(path, &["train", "image-folder", "--set", "data.path=mine"], &["no val/", "data.hold_out=10"]);
 }
+
+#[cfg(not(feature = "experiments"))]
+#[test]
+fn a_program_without_a_lapack_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    refused(folder.path(), &["experiment", "snr"], &["needs OpenBLAS", "default features"]);
+}

@@ -1,5 +1,5 @@
 //! OpenBLAS' LAPACK and libtorch's own linear algebra in one process: both export `dgemm_` and its like, and neither may
-//! spoil the other's results, whichever the linker bound.
+//! spoil the other's results, whichever the linker bound. Of the program itself libtorch has to be bound first.
 
 use ndarray::{Array2, array};
 use ndarray_linalg::{Cholesky, SVD, UPLO};
@@ -52,4 +52,16 @@ fn both_give_the_same_and_the_right_numbers() {
         let error = f64::try_from((x.matmul(&x).to_kind(Kind::Double) - plain).abs().max()).unwrap();
         assert!(error < 1e-4, "libtorch's float product is off by {error:e}");
     }
+}
+
+/// Symbols are looked up in the libraries in the order in which the program names them.
+#[cfg(all(feature = "experiments", target_os = "linux"))]
+#[test]
+fn the_program_is_linked_with_libtorch_before_openblas() {
+    let mut loader = std::process::Command::new(env!("CARGO_BIN_EXE_whitebox"));
+    // The loader lists the libraries and ends before the program begins; a program that is not dynamic would print its help.
+    let listed = loader.env("LD_TRACE_LOADED_OBJECTS", "1").output().unwrap();
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    let place = |library: &str| listed.find(library).unwrap_or_else(|| panic!("{library} is not in {listed}"));
+    assert!(place("libtorch_cpu.so") < place("libopenblas"), "{listed}");
 }

@@ -92,6 +92,14 @@ pub enum Error {
         /// The first dependent column.
         column: usize,
     },
+    /// A basis whose columns are not orthonormal where the formula is that of a projection.
+    #[error("basis {basis} of the codebook is not orthonormal (||U^T U - I|| is {error:e}): orthonormalise it first")]
+    NotOrthonormal {
+        /// The basis' index.
+        basis: usize,
+        /// `||U^T U - I||_F`.
+        error: f64,
+    },
     /// Memberships of one token that are no distribution over the classes.
     #[error("token {token}'s memberships sum to {sum} (smallest {smallest}): they must be non-negative and sum to 1")]
     Membership {

@@ -22,6 +22,7 @@ mod product;
 mod real;
 mod resolvent;
 mod subspace;
+pub mod theory;
 
 pub use approximation::{
     ChainErrors, Deviation, chain_errors, neumann_gradient, neumann_inverse, softmax_gradient, spanning_gradient,

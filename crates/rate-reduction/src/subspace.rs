@@ -102,7 +102,11 @@ pub fn orthonormality_error<A: Real>(a: ArrayView2<'_, A>) -> Result<A> {
 /// # Errors
 /// Each basis must have full rank.
 pub fn coherence<A: Real>(codebook: &Codebook<A>) -> Result<A> {
-    let bases = orthonormal_bases(codebook)?;
+    largest_cosine(&orthonormal_bases(codebook)?)
+}
+
+/// As [`coherence`], of orthonormal bases that may differ in width.
+pub(crate) fn largest_cosine<A: Real>(bases: &[Array2<A>]) -> Result<A> {
     let mut largest = A::of(0.0);
     for (k, a) in bases.iter().enumerate() {
         for b in &bases[..k] {

@@ -4,6 +4,7 @@ pub mod convert;
 pub mod demo;
 pub mod dry_run;
 pub mod eval;
+pub mod experiment;
 pub mod features;
 pub mod predict;
 pub mod recipes;

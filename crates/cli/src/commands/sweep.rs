@@ -55,8 +55,10 @@ pub fn run(args: &SweepArgs) -> Result<()> {
     let out = args.out.clone().unwrap_or_else(|| Path::new("runs").join(format!("{recipe_name}-sweep")));
     if !args.table {
         // Better said before hours of work than after: every folder that is there must be of this sweep.
-        let open =
-            members.iter().map(|member| existing(&out.join(&member.name), member)).collect::<Result<Vec<_>>>()?;
+        let open = members
+            .iter()
+            .map(|member| existing(&out.join(&member.name), &member.named))
+            .collect::<Result<Vec<_>>>()?;
         for (number, (member, folder)) in members.iter().zip(open).enumerate() {
             let path = out.join(&member.name);
             let at = format!("{} of {}: {}", number + 1, members.len(), member.name);
@@ -75,14 +77,23 @@ pub fn run(args: &SweepArgs) -> Result<()> {
     crate::say(&table)
 }
 
+/// A recipe's run in this very folder: begun, gone on with, or finished already.
+pub fn finished(named: &Named, path: &Path, device: tch::Device) -> Result<RunFolder> {
+    let folder = existing(path, named)?;
+    if folder.as_ref().and_then(RunFolder::result).is_none() {
+        train(named, Some(path), folder, device)?;
+    }
+    Ok(RunFolder { path: path.to_owned() })
+}
+
 /// The run in a folder, where there is one.
-fn existing(path: &Path, member: &Member) -> Result<Option<RunFolder>> {
+fn existing(path: &Path, wanted: &Named) -> Result<Option<RunFolder>> {
     if !path.join("config.toml").is_file() {
         return Ok(None);
     }
     let folder = RunFolder::existing(Some(path), "")?;
     let value = |named: &Named| serde_json::to_value(&named.recipe);
-    let differences = diff(&value(&folder.recipe()?)?, &value(&member.named)?);
+    let differences = diff(&value(&folder.recipe()?)?, &value(wanted)?);
     if !differences.is_empty() {
         bail!(
             "{} holds a run of another recipe:\n  {}\nname another folder with --out, or remove this one",

@@ -1,0 +1,79 @@
+//! The figures that stand alone: data at the edge of sense, and files that any reader of XML takes.
+
+use whitebox_analysis::plots::{Figure, MAX_ENTRIES, line_chart, magnitudes, panels, scatter};
+use whitebox_analysis::{Chart, Series};
+
+/// Every element that is opened is closed, in order.
+#[track_caller]
+fn well_formed(svg: &str) {
+    let mut open: Vec<&str> = Vec::new();
+    for tag in svg.split('<').skip(1) {
+        let (tag, _) = tag.split_once('>').expect("a tag ends");
+        assert!(tag.matches('"').count().is_multiple_of(2), "quotes in <{tag}>");
+        let name = tag.trim_start_matches('/').split([' ', '/']).next().unwrap();
+        if tag.starts_with('/') {
+            assert_eq!(open.pop(), Some(name));
+        } else if !tag.ends_with('/') {
+            open.push(name);
+        }
+    }
+    assert!(open.is_empty(), "{open:?} are not closed");
+    assert!(svg.starts_with("<svg ") && svg.ends_with("</svg>") && !svg.contains("NaN"));
+}
+
+fn chart(title: &str) -> Figure {
+    let series = Series { name: "a".into(), points: vec![(0.0, 1.0), (1.0, 2.0)], band: None };
+    let labels = ("x".to_owned(), "y".to_owned());
+    line_chart(&Chart {
+        title: title.into(),
+        caption: format!("{title}, measured."),
+        x_label: labels.0,
+        y_label: labels.1,
+        series: vec![series],
+    })
+    .unwrap()
+}
+
+#[test]
+fn panels_hold_every_figure_in_its_place() {
+    let whole = panels("All <three>", &[chart("First"), chart("Second & third"), chart("Last")], 2);
+    well_formed(&whole.svg);
+    for title in ["First", "Second &amp; third", "Last", "All &lt;three&gt;"] {
+        assert!(whole.svg.contains(title), "{title}");
+    }
+    assert_eq!(whole.svg.matches("<svg ").count(), 4);
+    assert!(whole.svg.contains(r#"viewBox="0 0 2000 "#), "two columns");
+    assert_eq!(whole.caption, "First, measured. Second & third, measured. Last, measured.");
+    well_formed(&panels("None", &[], 0).svg);
+}
+
+#[test]
+fn magnitudes_are_shaded_by_size_and_zeros_are_empty() {
+    let entries = [vec![0.0, -1.0, 0.5], vec![f64::NAN, 0.01, 0.0]];
+    let figure = magnitudes("Z", "", &entries, &[0, 0, 1]).unwrap();
+    well_formed(&figure.svg);
+    // Full shade for -1, half for 0.5, nothing for 0.01, 0 and NaN.
+    assert_eq!(figure.svg.matches("<path").count(), 2);
+    assert!(figure.svg.contains(r#"fill-opacity="1.000""#) && figure.svg.contains(r#"fill-opacity="0.500""#));
+    for empty in [&[][..], &[vec![0.0, 0.0]][..]] {
+        well_formed(&magnitudes("Z", "", empty, &[0, 0]).unwrap().svg);
+    }
+}
+
+#[test]
+fn magnitudes_that_do_not_fit_are_refused() {
+    let error = magnitudes("Z", "", &[vec![1.0], vec![1.0, 2.0]], &[0]).unwrap_err().to_string();
+    assert!(error.contains("row 1") && error.contains("2 entries"), "{error}");
+    let large = vec![vec![0.0; 1000]; MAX_ENTRIES / 1000 + 1];
+    assert!(magnitudes("Z", "", &large, &[0; 1000]).is_err());
+}
+
+#[test]
+fn points_outside_the_frame_are_counted() {
+    let groups = [vec![(0.0, 0.0), (1.0, -1.0), (3.0, 0.0)], vec![(f64::NAN, 0.0)], Vec::new()];
+    let figure = scatter("Points", "Two groups.", &groups, 1.0);
+    well_formed(&figure.svg);
+    assert_eq!(figure.svg.matches("h0").count(), 2);
+    assert!(figure.caption.ends_with("Outside the frame: 2 points."), "{}", figure.caption);
+    well_formed(&scatter("Points", "", &[], 0.0).svg);
+}
