@@ -246,6 +246,7 @@ fn what_does_not_fit_is_refused_in_a_sentence() {
     fs::write(folder.join("no.png"), "no image").unwrap();
     refused(folder, &["predict", "no.png", "--checkpoint", "run"], &["no head", "reconstruct"]);
     refused(folder, &["reconstruct"], &["which autoencoder", "mae-demo"]);
+    refused(folder, &["reconstruct", "no.png"], &["no.png is an image", "before it"]);
     refused(folder, &["reconstruct", "nowhere"], &["nowhere", "no such file"]);
     refused(folder, &["reconstruct", "run", "no.png"], &["no.png", "not a readable image"]);
     refused(folder, &["reconstruct", "run", "--out", "x.jpg"], &["x.jpg", ".png"]);

@@ -1,6 +1,6 @@
 //! `reconstruct`: what an autoencoder makes of the patches that it does not see, as a picture and in numbers.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
@@ -76,6 +76,12 @@ pub fn run(args: &ReconstructArgs) -> Result<()> {
     if args.out.extension().is_none_or(|end| !end.eq_ignore_ascii_case("png")) {
         bail!("--out {}: expected a file that ends in .png", args.out.display());
     }
+    if let Some(image) = args.checkpoint.as_deref().filter(|path| is_image(path)) {
+        bail!(
+            "{} is an image: name the autoencoder before it, a weight file or a run folder; `cargo xtask train mae-demo` trains a small one",
+            image.display()
+        );
+    }
     let (opened, data, device) = args.usage.open_autoencoder(args.checkpoint.as_deref())?;
     let grid = opened.config.grid();
     let trained = opened.task(args.usage.recipe())?;
@@ -136,6 +142,11 @@ pub fn run(args: &ReconstructArgs) -> Result<()> {
         text += "the model predicts normalised patches: each is brought back with the mean and the deviation of the true patch\n";
     }
     crate::say(&format!("{text}{}: from left to right {COLUMNS}", args.out.display()))
+}
+
+fn is_image(path: &Path) -> bool {
+    let extension = path.extension().map(|end| end.to_string_lossy().to_lowercase());
+    extension.is_some_and(|end| matches!(end.as_str(), "png" | "jpg" | "jpeg" | "webp"))
 }
 
 /// The images that were named, or the first validation images.
