@@ -16,6 +16,7 @@ use crate::experiments::EXPERIMENTS;
   cargo xtask experiment denoising
   cargo xtask experiment snr --seed 3
   cargo xtask experiment optima --quick --out runs/optima")]
+#[cfg_attr(not(feature = "experiments"), allow(dead_code, reason = "read by the experiments alone"))]
 pub struct ExperimentArgs {
     /// The experiment's name, or `list`.
     pub name: String,
