@@ -90,7 +90,7 @@ fn a_decoder_layer_is_the_formula() {
     let mask = Masking::NONE.seeded(&[1, 2], config.grid().shape(), CPU).unwrap();
     let mut recorder = Recorder::new(&[Site::ZHalf, Site::ZOut, Site::MssaOut, Site::IstaInput]);
     let latent = model.latent(&images(2), &mask, &mut NoProbe).unwrap();
-    model.decode(&latent, &mask, &mut recorder).unwrap();
+    model.decode(&latent, &mask, &mut recorder).map(drop).unwrap();
     let seen = |site| recorder.get(1, site).unwrap();
     let e = &store.variables()["decoder_blocks.0.layers.0.0.fn.weight"];
     assert_close(&seen(Site::IstaInput).matmul(&e.tr()), seen(Site::ZHalf), 1e-6, "Y' = E LN(Y)");

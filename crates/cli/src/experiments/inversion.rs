@@ -78,17 +78,17 @@ pub fn run(args: &ExperimentArgs) -> Result<()> {
 
 /// The demo's masked autoencoder with more layers and what a case changes.
 fn recipe_of(sets: &[&str], args: &ExperimentArgs) -> Result<Named> {
-    let (depth, epochs) = if args.quick { (2, 1) } else { (4, 6) };
+    let (depth, epochs, warmup) = if args.quick { (2, 1, 0.1) } else { (4, 6, 0.5) };
     let mut all: Vec<String> = sets.iter().map(|set| (*set).to_owned()).collect();
     all.extend([
         format!("model.depth={depth}"),
         format!("train.seed={}", args.seed),
         format!("train.epochs={epochs}"),
-        "train.schedule.warmup_epochs=0.5".into(),
+        format!("train.schedule.warmup_epochs={warmup}"),
         "report.layer_images=0".into(),
     ]);
     if args.quick {
-        all.push("train.max_steps=4".into());
+        all.push("train.max_steps=30".into());
     }
     recipe::load("mae-demo", &all)
 }
