@@ -156,3 +156,45 @@ fn tests_are_counted_and_timed() {
     run(&[]).code(1).stderr(contains("cargo fmt --all` mends it"));
     assert!(!machine.at("clone/later").exists());
 }
+
+#[test]
+fn results_takes_finished_runs_and_rebuilds_the_tables() {
+    let machine = Machine::new();
+    let document = machine.at("clone/docs/results.md");
+    fs::create_dir_all(document.parent().unwrap()).unwrap();
+    let text = "# Results\n\n<!-- results small -->\nold\n<!-- end -->\n\nbelow\n";
+    fs::write(&document, text).unwrap();
+    let sweep = machine.at("sweep");
+    for (run, seed, accuracy) in [("a", 0, 0.5), ("b", 1, 0.7)] {
+        let folder = sweep.join(run);
+        fs::create_dir_all(&folder).unwrap();
+        let config = format!("[model]\nkind = \"crate\"\n[train]\nseed = {seed}\n");
+        fs::write(folder.join("config.toml"), config).unwrap();
+        fs::write(folder.join("run.json"), r#"{"command": "whitebox sweep x", "commit": "abc"}"#).unwrap();
+        let result =
+            format!(r#"{{"metrics": {{"accuracy": {accuracy}, "loss": 1}}, "seconds": 60, "parameters": 12}}"#);
+        fs::write(folder.join("result.json"), result).unwrap();
+    }
+    let take = |from: &Path| {
+        let mut command = xtask(&machine, built());
+        command.args(["results", "--table", "small", "--take"]).arg(from);
+        command
+    };
+    take(&sweep).assert().success().stderr(contains("2 runs").and(contains("table small")));
+    let written = fs::read_to_string(&document).unwrap();
+    assert!(written.contains("| 12 | 0, 1 | 60.00 % | 50.00 % - 70.00 % | 1.0000 | 1.0 | abc |"), "{written}");
+    assert!(written.starts_with("# Results") && written.ends_with("below\n") && !written.contains("old"), "{written}");
+
+    // The runs are kept: the tables come from them alone, the same each time.
+    fs::remove_dir_all(&sweep).unwrap();
+    xtask(&machine, built()).arg("results").assert().success();
+    assert_eq!(fs::read_to_string(&document).unwrap(), written);
+
+    take(&sweep).assert().failure().stderr(contains("holds no finished run"));
+    fs::write(machine.at("clone/docs/runs/small/b/result.json"), "{").unwrap();
+    xtask(&machine, built()).arg("results").assert().failure().stderr(contains("result.json is not valid JSON"));
+    fs::remove_dir_all(machine.at("clone/docs/runs/small/b")).unwrap();
+    fs::write(&document, "# Results\n").unwrap();
+    xtask(&machine, built()).arg("results").assert().failure().stderr(contains("<!-- results small -->"));
+    assert_eq!(fs::read_to_string(&document).unwrap(), "# Results\n");
+}
