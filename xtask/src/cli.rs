@@ -13,19 +13,19 @@ use crate::{bench, data, doctor, lapack, results, suite, versus, whitebox};
 
 const HANDED_ON: &str = "\
 Every other word is handed to the whitebox program, which is built first:
-  demo       Train a small CRATE on Fashion-MNIST and write a report
-  train      Train a recipe
-  sweep      Train a recipe for every combination of some values
-  eval       Evaluate a checkpoint
-  predict    Say what images show
+  demo        Train a small CRATE on Fashion-MNIST and write a report
+  train       Train a recipe
+  sweep       Train a recipe for every combination of some values
+  eval        Evaluate a checkpoint
+  predict     Say what images show
   reconstruct Draw what an autoencoder makes of hidden patches
-  probe      Train a linear classifier on a frozen model's features
-  knn        Classify by neighbours among a frozen model's features
-  features   Write a frozen model's features to a file
-  convert    Read and write PyTorch checkpoints
-  recipes    List the recipes
-  throughput Measure how fast a model trains or runs here
-  experiment Run a claim of the papers and see where it holds
+  probe       Train a linear classifier on a frozen model's features
+  knn         Classify by neighbours among a frozen model's features
+  features    Write a frozen model's features to a file
+  convert     Read and write PyTorch checkpoints
+  recipes     List the recipes
+  throughput  Measure how fast a model trains or runs here
+  experiment  Run a claim of the papers and see where it holds
 `cargo xtask WORD --help` explains each.
 
 Examples:

@@ -275,7 +275,6 @@ fn own_files_hold_their_config_and_load_strictly() {
     let weights = Weights::open(&path).unwrap();
     assert_eq!(weights.card_of::<ModelConfig>().unwrap(), Some(card.clone()));
     let (other, _) = built(json!({"depth": 2, "classes": 6}));
-    let config = ModelConfig::Crate(Default::default());
     let error = weights.load_into(&other.variables(), LoadOptions::default()).unwrap_err().to_string();
     assert!(error.contains("missing: transformer.layers.1.0.fn.qkv.weight"), "{error}");
     assert!(error.contains("mis-shaped: mlp_head.1.weight is [4, 12] in the file, [6, 12] in the model"), "{error}");
