@@ -11,7 +11,7 @@
 //! | [`vit_mae`] | ViT-MAE, the comparator |
 //! | [`config`] | one config for both, presets by name, the trait behind which they stand |
 //! | `count` | parameters, operations and memory without building a model |
-//! | [`encoder`] | an autoencoder's encoder as a classifier without a head |
+//! | [`encoder`](mod@encoder) | an autoencoder's encoder as a classifier without a head |
 //! | [`import`] | what foreign files' names and shapes tell |
 //! | [`inversion`] | how far a decoder layer undoes its partner in the encoder |
 //!
