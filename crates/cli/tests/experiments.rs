@@ -112,8 +112,8 @@ fn inversion_compares_layers_before_and_after_training() {
         let case = cases.iter().find(|c| c["decoder"] == decoder).unwrap();
         case[when].as_array().unwrap().iter().map(|l| l["pair"]["error"].as_f64().unwrap()).sum::<f64>()
     };
-    // A decoder that begins as its partners is nearer to undoing them than one that knows nothing of them.
-    assert!(error("inverted", "before") < error("independent", "before"));
+    // Two decoders with the encoder's matrices, one of which goes its own way after.
     assert_eq!(error("inverted", "before"), error("tied", "before"));
     assert_ne!(error("inverted", "after"), error("inverted", "before"));
+    assert_ne!(error("inverted", "after"), error("tied", "after"));
 }
