@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 use tch::nn::Path;
+use whitebox_model::config::{Preset, check_layers, preset};
 use whitebox_model::count::Cost;
 use whitebox_model::embed::{Grid, sin_cos_positions};
 use whitebox_model::probe::{Probe, Site};
@@ -62,10 +63,8 @@ pub enum AutoencoderConfig {
     VitMae(VitMaeConfig),
 }
 
-type Preset = (&'static str, fn() -> AutoencoderConfig);
-
 /// The presets by name.
-const PRESETS: [Preset; 7] = [
+const PRESETS: [Preset<AutoencoderConfig>; 7] = [
     ("crate-mae-tiny", || AutoencoderConfig::CrateMae(CrateMaeConfig::tiny())),
     ("crate-mae-small", || AutoencoderConfig::CrateMae(CrateMaeConfig::small())),
     ("crate-mae-base", || AutoencoderConfig::CrateMae(CrateMaeConfig::base())),
@@ -83,11 +82,7 @@ impl AutoencoderConfig {
 
     /// A published size by name: `crate-mae-base`, `vit-mae-base`, ...
     pub fn preset(name: &str) -> Result<Self> {
-        let found = PRESETS.iter().find(|(n, _)| *n == name).map(|(_, build)| build());
-        found.ok_or_else(|| Error::UnknownPreset {
-            name: name.to_owned(),
-            known: Self::presets().collect::<Vec<_>>().join(", "),
-        })
+        preset(&PRESETS, name)
     }
 
     /// Refuses values that describe no model.
@@ -142,11 +137,7 @@ impl AutoencoderConfig {
 /// The checks that both models share.
 pub(crate) fn check_shape(grid: &Grid, d: i64, depth: i64, heads: i64) -> Result<()> {
     grid.check()?;
-    for (name, value, most) in [("d", d, 1 << 16), ("depth", depth, 1 << 12), ("heads", heads, 1 << 12)] {
-        if !(1..=most).contains(&value) {
-            return Err(Error::Config(format!("{name} = {value} must be between 1 and {most}")));
-        }
-    }
+    check_layers(d, depth, heads)?;
     if d % heads != 0 {
         return Err(Error::Config(format!("d = {d} is not a multiple of heads = {heads}")));
     }

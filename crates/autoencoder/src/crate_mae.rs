@@ -16,9 +16,9 @@ use serde::{Deserialize, Serialize};
 use tch::Tensor;
 use tch::nn::{Init, Path};
 use whitebox_model::block::{Attention, Block, LAYER_NORM_EPS, ResidualBase, Sparsifier};
-use whitebox_model::embed::{Grid, PatchConvolution, sin_cos_positions, with_class_token};
+use whitebox_model::embed::{Grid, PatchConvolution, with_class_token};
 use whitebox_model::ista::{Ista, IstaConfig};
-use whitebox_model::layers::{LayerNorm, Linear, LinearInit, uniform};
+use whitebox_model::layers::{LayerNorm, Linear, LinearInit};
 use whitebox_model::mssa::{Mssa, MssaConfig};
 use whitebox_model::probe::{Probe, Site, show};
 use whitebox_model::recompute::through;
@@ -27,6 +27,7 @@ use whitebox_model::{Error, Result};
 use crate::config::{Autoencoder, AutoencoderConfig, check_shape};
 use crate::decoder::{DecoderBlock, DecoderInit};
 use crate::masking::Mask;
+use crate::tokens::{check_images, fixed_positions};
 
 /// Epsilon of the LayerNorms after encoder and decoder.
 pub(crate) const NORM_EPS: f64 = 1e-6;
@@ -182,25 +183,18 @@ impl CrateMae {
         config.check()?;
         let (d, grid) = (config.d, config.grid());
         let token = Init::Randn { mean: 0.0, stdev: 0.02 };
-        let table = sin_cos_positions(grid.shape(), d)?;
-        let fixed = |name: &str| {
-            let mut positions = root.zeros_no_train(name, &table.size());
-            tch::no_grad(|| positions.copy_(&table));
-            positions
-        };
         let unread = root / "decoder_embed";
         for (name, size) in [("weight", &[d, d][..]), ("bias", &[d])] {
             drop(unread.zeros_no_train(name, size));
         }
-        let xavier = uniform((6.0 / (grid.patch_dim() + d) as f64).sqrt());
         let encoder: Vec<_> =
             (0..config.depth).map(|l| config.encoder_block(&(root / "blocks" / l / "layers" / 0))).collect();
         Ok(CrateMae {
-            patches: PatchConvolution::new(&(root / "patch_embed" / "proj"), &grid, d, xavier, Init::Const(0.0)),
+            patches: PatchConvolution::xavier(&(root / "patch_embed" / "proj"), &grid, d),
             class_token: root.var("cls_token", &[1, 1, d], token),
             mask_token: root.var("mask_token", &[1, 1, d], token),
-            positions: fixed("decoder_pos_embed"),
-            encoder_positions: fixed("pos_embed"),
+            positions: fixed_positions(root, "decoder_pos_embed", &grid, d)?,
+            encoder_positions: fixed_positions(root, "pos_embed", &grid, d)?,
             norm: LayerNorm::new(&(root / "norm"), d, NORM_EPS),
             decoder: config.decoder(root, &encoder),
             encoder,
@@ -228,24 +222,6 @@ impl CrateMae {
     }
 }
 
-/// Images of the model's own size, as many as the mask is for: positions are fixed to a grid, and so are masks.
-pub(crate) fn check_images(images: &Tensor, grid: &Grid, mask: &Mask) -> Result<()> {
-    let found = grid.of_images(images)?;
-    let fits = found.image == grid.image && mask.restore.size() == [images.size()[0], grid.patches()];
-    if fits {
-        return Ok(());
-    }
-    Err(Error::Input {
-        found: format!("images of shape {:?} and a mask of {:?}", images.size(), mask.restore.size()),
-        expected: format!(
-            "images of {}x{} pixels and a mask of [batch, {}]",
-            grid.image[0],
-            grid.image[1],
-            grid.patches()
-        ),
-    })
-}
-
 impl Autoencoder for CrateMae {
     fn config(&self) -> AutoencoderConfig {
         AutoencoderConfig::CrateMae(self.config.clone())
@@ -260,7 +236,7 @@ impl Autoencoder for CrateMae {
     fn decode(&self, latent: &Tensor, mask: &Mask, probe: &mut dyn Probe) -> Result<Tensor> {
         let y = if self.config.drop_masked {
             let patches = latent.narrow(1, 1, latent.size()[1] - 1);
-            with_class_token_of(latent, &mask.filled(&patches, &self.mask_token)) + &self.positions
+            with_class_token(&latent.narrow(1, 0, 1), &mask.filled(&patches, &self.mask_token)) + &self.positions
         } else {
             latent.shallow_clone()
         };
@@ -272,9 +248,4 @@ impl Autoencoder for CrateMae {
     fn recompute_layers(&mut self, on: bool) {
         self.recompute = on;
     }
-}
-
-/// The first token of `latent` before `patches`.
-pub(crate) fn with_class_token_of(latent: &Tensor, patches: &Tensor) -> Tensor {
-    Tensor::cat(&[latent.narrow(1, 0, 1), patches.shallow_clone()], 1)
 }

@@ -16,7 +16,7 @@ use crate::config::AutoencoderConfig;
 ///
 /// # Errors
 /// A file that lacks a part of the encoder.
-pub fn encoder(weights: &Weights, config: &AutoencoderConfig) -> Result<(Weights, ModelConfig)> {
+pub fn encoder(weights: Weights, config: &AutoencoderConfig) -> Result<(Weights, ModelConfig)> {
     let (model, positions) = match config {
         AutoencoderConfig::CrateMae(c) => (
             ModelConfig::Crate(CrateConfig {
@@ -52,8 +52,9 @@ pub fn encoder(weights: &Weights, config: &AutoencoderConfig) -> Result<(Weights
         ),
     };
     let is_crate = matches!(model, ModelConfig::Crate(_));
+    let Weights { path, tensors: all, card, mut notes } = weights;
     let mut tensors = BTreeMap::new();
-    for (name, tensor) in &weights.tensors {
+    for (name, tensor) in all {
         let renamed = match name.as_str() {
             name if name == positions => Some(if is_crate { "pos_embedding" } else { "pos_embed" }.to_owned()),
             "cls_token" | "patch_embed.proj.weight" | "patch_embed.proj.bias" => Some(name.clone()),
@@ -62,20 +63,19 @@ pub fn encoder(weights: &Weights, config: &AutoencoderConfig) -> Result<(Weights
             _ => None,
         };
         if let Some(renamed) = renamed {
-            tensors.insert(renamed, tensor.clone());
+            tensors.insert(renamed, tensor);
         }
     }
     if !tensors.contains_key("cls_token") {
         return Err(Error::File {
-            path: weights.path.display().to_string(),
+            path: path.display().to_string(),
             problem: "it holds no encoder of an autoencoder: `cls_token` is missing".into(),
         });
     }
-    let mut notes = weights.notes.clone();
     notes.push("the encoder of an autoencoder; there is no head".into());
-    let card = weights.card.clone().map(|card| serde_json::to_value(&model).map(|value| card.of(value)));
+    let card = card.map(|card| serde_json::to_value(&model).map(|value| card.of(value)));
     let card = card.transpose().map_err(|e| Error::Config(e.to_string()))?;
-    Ok((Weights { path: weights.path.clone(), tensors, card, notes }, model))
+    Ok((Weights { path, tensors, card, notes }, model))
 }
 
 /// `blocks.3.layers.0.0.norm.weight` is `transformer.layers.3.0.norm.weight` in a CRATE; `norm.*` is the head's LayerNorm.

@@ -22,44 +22,41 @@ pub struct Opened {
     pub inferred: Inferred<AutoencoderConfig>,
 }
 
-/// Reads an autoencoder's file; `None` where it holds another model. `given` are fields that the user named.
+/// The layouts that are known, with a tensor that tells each.
+const CRATE_MAE: &str = "decoder_blocks.0.layers.0.0.fn.weight";
+const VIT_MAE: &str = "decoder_blocks.0.attn.qkv.weight";
+const VIT_MAE_SPLIT: &str = "decoder.decoder_layers.0.attention.attention.query.weight";
+
+/// Whether a file holds an autoencoder: by its card where it has one, or by its names.
+pub fn is_autoencoder(weights: &Weights) -> bool {
+    match &weights.card {
+        Some(card) => matches!(card.model.get("kind").and_then(Value::as_str), Some("crate_mae" | "vit_mae")),
+        None => [CRATE_MAE, VIT_MAE, VIT_MAE_SPLIT].iter().any(|name| weights.tensors.contains_key(*name)),
+    }
+}
+
+/// Reads an autoencoder's file, as [`is_autoencoder`] knows it. `given` are fields that the user named.
 ///
 /// # Errors
-/// A damaged card; fields that nothing determines, with the flag that says them.
-pub fn open(weights: &Weights, given: &Map<String, Value>) -> Result<Option<Opened>> {
-    if let Some(card) = &weights.card {
-        let kind = card.model.get("kind").and_then(Value::as_str).unwrap_or_default();
-        if !matches!(kind, "crate_mae" | "vit_mae") {
-            return Ok(None);
-        }
-        let fields = card.model.as_object().cloned().unwrap_or_default();
-        let config: AutoencoderConfig = with_given(fields, given)?;
-        config.check()?;
-        return Ok(Some(Opened { weights: copy(weights), inferred: Inferred { config, notes: Vec::new() } }));
+/// A file of another model; a damaged card; fields that nothing determines, with the flag that says them.
+pub fn open(weights: Weights, given: &Map<String, Value>) -> Result<Opened> {
+    if !is_autoencoder(&weights) {
+        let problem = "it holds neither a CRATE-MAE nor a ViT-MAE".to_owned();
+        return Err(Error::File { path: weights.path.display().to_string(), problem });
     }
-    let has = |name: &str| weights.tensors.contains_key(name);
-    let (weights, (fields, notes)) = if has("decoder_blocks.0.layers.0.0.fn.weight") {
-        (copy(weights), crate_mae(weights, given)?)
-    } else if has("decoder_blocks.0.attn.qkv.weight") {
-        (copy(weights), vit_mae(weights, given)?)
-    } else if has("decoder.decoder_layers.0.attention.attention.query.weight") {
-        let weights = from_split(weights)?;
-        let found = vit_mae(&weights, given)?;
-        (weights, found)
-    } else {
-        return Ok(None);
+    let split = weights.card.is_none() && weights.tensors.contains_key(VIT_MAE_SPLIT);
+    let weights = if split { from_split(weights)? } else { weights };
+    let (fields, notes) = match &weights.card {
+        Some(card) => (card.model.as_object().cloned().unwrap_or_default(), Vec::new()),
+        None if weights.tensors.contains_key(CRATE_MAE) => crate_mae(&weights, given)?,
+        None => vit_mae(&weights, given)?,
     };
     let config: AutoencoderConfig = with_given(fields, given)?;
     config.check()?;
-    Ok(Some(Opened { weights, inferred: Inferred { config, notes } }))
+    Ok(Opened { weights, inferred: Inferred { config, notes } })
 }
 
 type Fields = (Map<String, Value>, Vec<String>);
-
-fn copy(weights: &Weights) -> Weights {
-    let Weights { path, tensors, card, notes } = weights;
-    Weights { path: path.clone(), tensors: tensors.clone(), card: card.clone(), notes: notes.clone() }
-}
 
 /// Channels and patch, from the convolution.
 fn patch(weights: &Weights) -> Result<(i64, [i64; 2])> {
@@ -107,34 +104,31 @@ fn vit_mae(weights: &Weights, given: &Map<String, Value>) -> Result<Fields> {
 }
 
 /// A file with queries, keys and values apart, by the names of our model.
-fn from_split(weights: &Weights) -> Result<Weights> {
+fn from_split(weights: Weights) -> Result<Weights> {
+    let Weights { path, tensors: mut found, mut notes, .. } = weights;
     let mut tensors = BTreeMap::new();
-    for (name, tensor) in &weights.tensors {
-        let Some(renamed) = split_name(name) else {
-            // Keys and values go with their queries.
-            if !name.contains(".attention.attention.") {
-                tensors.insert(name.clone(), tensor.clone());
-            }
-            continue;
-        };
-        let mut joined = tensor.clone();
+    for name in found.keys().cloned().collect::<Vec<_>>() {
+        // Keys and values go with their queries.
+        let gone = name.contains(".attention.attention.") && !name.contains(".query.");
+        let Some(mut tensor) = (if gone { None } else { found.remove(&name) }) else { continue };
         if name.contains(".attention.attention.query.") {
+            let (dtype, shape) = (tensor.dtype, tensor.shape.clone());
             for other in ["key", "value"] {
                 let name = name.replace(".query.", &format!(".{other}."));
-                let part = weights.tensors.get(&name).filter(|t| t.dtype == tensor.dtype && t.shape == tensor.shape);
+                // A number alone has no rows to be joined.
+                let part = found.remove(&name).filter(|t| t.dtype == dtype && t.shape == shape && !shape.is_empty());
                 let part = part.ok_or_else(|| Error::File {
-                    path: weights.path.display().to_string(),
-                    problem: format!("the tensor `{name}` is missing, or not of its query's shape {:?}", tensor.shape),
+                    path: path.display().to_string(),
+                    problem: format!("the tensor `{name}` is missing, or not of its query's shape {shape:?}"),
                 })?;
-                joined.data.extend(&part.data);
-                joined.shape[0] += part.shape[0];
+                tensor.data.extend(&part.data);
+                tensor.shape[0] += part.shape[0];
             }
         }
-        tensors.insert(renamed, joined);
+        tensors.insert(split_name(&name).unwrap_or(name), tensor);
     }
-    let mut notes = weights.notes.clone();
     notes.push("queries, keys and values were joined, names brought to those of the method's authors".into());
-    Ok(Weights { path: weights.path.clone(), tensors, card: None, notes })
+    Ok(Weights { path, tensors, card: None, notes })
 }
 
 /// Our name of a tensor; `None` for keys and values, and for what is not known.

@@ -10,6 +10,7 @@
 //! | [`crate_mae`] | the whole CRATE-MAE, as released and as MAE would have it |
 //! | [`vit_mae`] | ViT-MAE, the comparator |
 //! | [`config`] | one config for both, presets by name, the trait behind which they stand |
+//! | `tokens` | images at the door, fixed positions |
 //! | `count` | parameters, operations and memory without building a model |
 //! | [`encoder`](mod@encoder) | an autoencoder's encoder as a classifier without a head |
 //! | [`import`] | what foreign files' names and shapes tell |
@@ -26,6 +27,7 @@ pub mod import;
 pub mod inversion;
 pub mod masking;
 pub mod patches;
+mod tokens;
 pub mod vit_mae;
 
 pub use config::{Autoencoder, AutoencoderConfig};

@@ -10,16 +10,16 @@
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 use tch::nn::{Init, Path};
-use whitebox_model::embed::{Grid, PatchConvolution, sin_cos_positions, with_class_token};
-use whitebox_model::layers::{LayerNorm, Linear, LinearInit, uniform};
+use whitebox_model::embed::{Grid, PatchConvolution, with_class_token};
+use whitebox_model::layers::{LayerNorm, Linear, LinearInit};
 use whitebox_model::probe::{Probe, Site, show};
 use whitebox_model::recompute::through;
 use whitebox_model::vit::VitBlock;
 use whitebox_model::{Error, Result};
 
 use crate::config::{Autoencoder, AutoencoderConfig, Later, check_shape};
-use crate::crate_mae::{check_images, with_class_token_of};
 use crate::masking::Mask;
+use crate::tokens::{check_images, fixed_positions};
 
 /// Shape of a ViT-MAE. The defaults are ViT-MAE-B on 224-pixel images, as published.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -146,25 +146,18 @@ impl VitMae {
         let (d, narrow, grid, eps, init) =
             (config.d, config.decoder_d, config.grid(), config.norm_eps, LinearInit::Xavier);
         let token = Init::Randn { mean: 0.0, stdev: 0.02 };
-        let fixed = |name: &str, d: i64| -> Result<Tensor> {
-            let table = sin_cos_positions(grid.shape(), d)?;
-            let mut positions = root.zeros_no_train(name, &table.size());
-            tch::no_grad(|| positions.copy_(&table));
-            Ok(positions)
-        };
         let blocks = |name: &str, depth: i64, d: i64, heads: i64, hidden: i64| {
             (0..depth).map(|l| VitBlock::new(&(root / name / l), d, heads, hidden, eps, init)).collect::<Vec<_>>()
         };
-        let xavier = uniform((6.0 / (grid.patch_dim() + d) as f64).sqrt());
         Ok(VitMae {
-            patches: PatchConvolution::new(&(root / "patch_embed" / "proj"), &grid, d, xavier, Init::Const(0.0)),
+            patches: PatchConvolution::xavier(&(root / "patch_embed" / "proj"), &grid, d),
             class_token: root.var("cls_token", &[1, 1, d], token),
-            positions: fixed("pos_embed", d)?,
+            positions: fixed_positions(root, "pos_embed", &grid, d)?,
             encoder: blocks("blocks", config.depth, d, config.heads, config.hidden()),
             norm: LayerNorm::new(&(root / "norm"), d, eps),
             narrow: Linear::new(&(root / "decoder_embed"), d, narrow, true, init),
             mask_token: root.var("mask_token", &[1, 1, narrow], token),
-            decoder_positions: fixed("decoder_pos_embed", narrow)?,
+            decoder_positions: fixed_positions(root, "decoder_pos_embed", &grid, narrow)?,
             decoder: blocks(
                 "decoder_blocks",
                 config.decoder_depth,
@@ -198,7 +191,8 @@ impl Autoencoder for VitMae {
     fn decode(&self, latent: &Tensor, mask: &Mask, probe: &mut dyn Probe) -> Result<Tensor> {
         let tokens = self.narrow.forward(latent);
         let patches = tokens.narrow(1, 1, tokens.size()[1] - 1);
-        let y = with_class_token_of(&tokens, &mask.filled(&patches, &self.mask_token)) + &self.decoder_positions;
+        let y = with_class_token(&tokens.narrow(1, 0, 1), &mask.filled(&patches, &self.mask_token))
+            + &self.decoder_positions;
         let mut probe = Later { first: self.encoder.len(), probe };
         let y = self.decoder_norm.forward(&through(&self.decoder, y, self.recompute, &mut probe));
         Ok(self.prediction.forward(&y.narrow(1, 1, y.size()[1] - 1)))

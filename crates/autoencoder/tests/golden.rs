@@ -48,8 +48,8 @@ fn by_our_names(file: &str, prefix: &str, config: &AutoencoderConfig) -> Weights
     let strip = |(name, tensor): (&String, &_)| Some((name.strip_prefix(prefix)?.to_owned(), Clone::clone(tensor)));
     weights.tensors = weights.tensors.iter().filter_map(strip).collect();
     let given = serde_json::to_value(config).unwrap();
-    let opened = import::open(&weights, given.as_object().unwrap()).unwrap();
-    opened.expect("the names are an autoencoder's").weights
+    assert!(import::is_autoencoder(&weights), "the names are an autoencoder's");
+    import::open(weights, given.as_object().unwrap()).unwrap().weights
 }
 
 fn loaded(case: &Case) -> (nn::VarStore, Box<dyn Autoencoder>) {
@@ -126,7 +126,7 @@ fn losses_and_gradients_are_the_official_ones() {
 fn the_encoder_alone_is_a_classifier_without_a_head() {
     let golden = tensors("mae_micro.safetensors");
     let config = crate_micro();
-    let (weights, model) = encoder(&by_our_names("mae_micro.safetensors", "param.", &config), &config).unwrap();
+    let (weights, model) = encoder(by_our_names("mae_micro.safetensors", "param.", &config), &config).unwrap();
     let store = nn::VarStore::new(Device::Cpu);
     let built = model.build(&store.root()).unwrap();
     weights.load_into(&store.variables(), LoadOptions { replace_head: true, ..Default::default() }).unwrap();
@@ -151,7 +151,7 @@ fn the_encoder_alone_is_a_classifier_without_a_head() {
 
     // ViT-MAE's as well; its epsilon is another there.
     let config = vit_micro();
-    let (weights, model) = encoder(&by_our_names("vitmae_micro.safetensors", "param.", &config), &config).unwrap();
+    let (weights, model) = encoder(by_our_names("vitmae_micro.safetensors", "param.", &config), &config).unwrap();
     assert!(matches!(model, ModelConfig::Vit(_)));
     let store = nn::VarStore::new(Device::Cpu);
     let built = model.build(&store.root()).unwrap();
@@ -163,9 +163,9 @@ fn the_encoder_alone_is_a_classifier_without_a_head() {
 
 #[test]
 fn the_official_file_loads_strictly() {
-    let weights = Weights::open(&golden("mae_micro.pth")).unwrap();
+    let read = || Weights::open(&golden("mae_micro.pth")).unwrap();
     let given = json!({"heads": 4}).as_object().unwrap().clone();
-    let opened = import::open(&weights, &given).unwrap().unwrap();
+    let opened = import::open(read(), &given).unwrap();
     assert_eq!(opened.inferred.config, crate_micro());
     assert!(opened.inferred.notes.iter().any(|note| note.contains("lambda = 0.5")));
     let (store, model) = built(&opened.inferred.config, 1);
@@ -175,9 +175,9 @@ fn the_official_file_loads_strictly() {
     let prediction = model.forward(&golden["input.images"], &mask, &mut NoProbe).unwrap();
     assert_close(&prediction, &golden["output.pred"], OUTPUT, "prediction");
 
-    let nameless = import::open(&weights, &Default::default()).unwrap_err().to_string();
+    let nameless = import::open(read(), &Default::default()).unwrap_err().to_string();
     assert!(nameless.contains("model.heads"), "{nameless}");
-    let mut less = import::open(&weights, &given).unwrap().unwrap().weights;
+    let mut less = import::open(read(), &given).unwrap().weights;
     less.tensors.remove("mask_token");
     let error = less.load_into(&store.variables(), LoadOptions::default()).unwrap_err().to_string();
     assert!(error.contains("missing: mask_token"), "{error}");
@@ -186,5 +186,32 @@ fn the_official_file_loads_strictly() {
 #[test]
 fn a_classifier_is_no_autoencoder() {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../model/tests/golden/crate_micro.pth.tar");
-    assert!(import::open(&Weights::open(&file).unwrap(), &Default::default()).unwrap().is_none());
+    let weights = Weights::open(&file).unwrap();
+    assert!(!import::is_autoencoder(&weights));
+    let error = import::open(weights, &Default::default()).unwrap_err().to_string();
+    assert!(error.contains("neither a CRATE-MAE nor a ViT-MAE"), "{error}");
+}
+
+#[test]
+fn parts_that_cannot_be_joined_are_named() {
+    let config = vit_micro();
+    let given = serde_json::to_value(&config).unwrap();
+    let key = "vit.encoder.layer.0.attention.attention.key.bias";
+    for broken in [None, Some(Vec::new())] {
+        let mut weights = Weights::open(&golden("vitmae_micro.safetensors")).unwrap();
+        let strip =
+            |(name, tensor): (&String, &_)| Some((name.strip_prefix("param.")?.to_owned(), Clone::clone(tensor)));
+        weights.tensors = weights.tensors.iter().filter_map(strip).collect();
+        match broken {
+            None => drop(weights.tensors.remove(key)),
+            // Numbers without dimensions have no rows to be joined.
+            Some(shape) => ["query", "key", "value"].iter().for_each(|part| {
+                let tensor: &mut torch_extras::pth::RawTensor =
+                    weights.tensors.get_mut(&key.replace("key", part)).unwrap();
+                tensor.shape = Vec::clone(&shape);
+            }),
+        }
+        let error = import::open(weights, given.as_object().unwrap()).unwrap_err().to_string();
+        assert!(error.contains(key), "{error}");
+    }
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use whitebox_autoencoder::AutoencoderConfig;
+use whitebox_autoencoder::import::is_autoencoder;
 use whitebox_model::ModelConfig;
 use whitebox_model::import::infer;
 use whitebox_model::weights::Weights;
@@ -108,7 +109,7 @@ pub fn open_features(path: Option<&Path>, model: Option<&str>, sets: &[String]) 
     match open_any(path, model, sets)? {
         Found::Classifier(opened) => Ok(opened),
         Found::Autoencoder(opened) => {
-            let (weights, config) = whitebox_autoencoder::encoder(&opened.weights, &opened.config)?;
+            let (weights, config) = whitebox_autoencoder::encoder(opened.weights, &opened.config)?;
             let mut notes = opened.notes;
             notes.push("of the autoencoder it is the encoder, which sees whole images".into());
             Ok(Opened { weights, config, headless: true, notes })
@@ -150,7 +151,8 @@ pub fn fields_of(path: &Path, task: &TaskConfig) -> Result<Fields> {
 pub fn open_any(path: Option<&Path>, model: Option<&str>, sets: &[String]) -> Result<Found> {
     let weights = Weights::open(&locate(path)?)?;
     let given = model_overrides(model, sets)?;
-    if let Some(found) = whitebox_autoencoder::import::open(&weights, &given)? {
+    if is_autoencoder(&weights) {
+        let found = whitebox_autoencoder::import::open(weights, &given)?;
         let (config, weights) = (found.inferred.config, found.weights);
         let notes = [weights.notes.clone(), found.inferred.notes].concat();
         return Ok(Found::Autoencoder(Opened { weights, config, headless: false, notes }));

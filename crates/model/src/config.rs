@@ -77,10 +77,23 @@ pub enum ModelConfig {
     Vit(VitConfig),
 }
 
-type Preset = (&'static str, fn() -> ModelConfig);
+/// A published size: its name, and its config.
+pub type Preset<C> = (&'static str, fn() -> C);
+
+/// The preset of a name, out of some.
+///
+/// # Errors
+/// A name that none has, with those that there are.
+pub fn preset<C>(presets: &[Preset<C>], name: &str) -> Result<C> {
+    let found = presets.iter().find(|(n, _)| *n == name).map(|(_, build)| build());
+    found.ok_or_else(|| Error::UnknownPreset {
+        name: name.to_owned(),
+        known: presets.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", "),
+    })
+}
 
 /// The presets by name.
-const PRESETS: [Preset; 15] = [
+const PRESETS: [Preset<ModelConfig>; 15] = [
     ("crate-tiny", || ModelConfig::Crate(CrateConfig::tiny())),
     ("crate-small", || ModelConfig::Crate(CrateConfig::small())),
     ("crate-base", || ModelConfig::Crate(CrateConfig::base())),
@@ -106,11 +119,7 @@ impl ModelConfig {
 
     /// A published size by name: `crate-tiny`, `crate-small`, `crate-base`, `crate-large`, `crate-alpha-tiny`, `tost-tiny`, `vit-tiny`, ...
     pub fn preset(name: &str) -> Result<Self> {
-        let found = PRESETS.iter().find(|(n, _)| *n == name).map(|(_, build)| build());
-        found.ok_or_else(|| Error::UnknownPreset {
-            name: name.to_owned(),
-            known: Self::presets().collect::<Vec<_>>().join(", "),
-        })
+        preset(&PRESETS, name)
     }
 
     /// Refuses values that describe no model.
@@ -185,16 +194,27 @@ impl ModelConfig {
     }
 }
 
-/// The checks that all models share.
+/// The checks that all classifiers share.
 pub(crate) fn check_sizes(d: i64, depth: i64, heads: i64, classes: i64) -> Result<()> {
-    for (name, value, most) in
-        [("d", d, 1 << 16), ("depth", depth, 1 << 12), ("heads", heads, 1 << 12), ("classes", classes, 1 << 24)]
-    {
-        if !(1..=most).contains(&value) {
-            return Err(Error::Config(format!("{name} = {value} must be between 1 and {most}")));
-        }
+    check_layers(d, depth, heads)?;
+    check_between("classes", classes, 1 << 24)
+}
+
+/// The checks that all models share.
+///
+/// # Errors
+/// Sizes that are not positive, or beyond all reason.
+pub fn check_layers(d: i64, depth: i64, heads: i64) -> Result<()> {
+    check_between("d", d, 1 << 16)?;
+    check_between("depth", depth, 1 << 12)?;
+    check_between("heads", heads, 1 << 12)
+}
+
+fn check_between(name: &str, value: i64, most: i64) -> Result<()> {
+    if (1..=most).contains(&value) {
+        return Ok(());
     }
-    Ok(())
+    Err(Error::Config(format!("{name} = {value} must be between 1 and {most}")))
 }
 
 /// The checks of subspaces whose dimension may be other than `d / heads`.

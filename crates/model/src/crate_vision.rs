@@ -17,7 +17,7 @@ use crate::config::{ModelConfig, Pool, VisionModel, check_heads, check_sizes};
 use crate::drop::{DropPath, check_rates, dropout};
 use crate::embed::{ConvolutionEmbedding, Grid, PatchConvolution, PatchEmbedding, sin_cos_positions};
 use crate::ista::{Ista, IstaConfig, IstaForm, Step};
-use crate::layers::{LayerNorm, Linear, LinearInit, uniform};
+use crate::layers::{LayerNorm, Linear, LinearInit};
 use crate::mhsa::Mhsa;
 use crate::mlp::Mlp;
 use crate::mssa::{Mssa, MssaConfig, OutputMap, Scaling};
@@ -258,8 +258,7 @@ impl Tokens {
         if config.embedding == Embedding::Norms {
             return Ok(Tokens::Norms(PatchEmbedding::new(root, grid, d)));
         }
-        let xavier = uniform((6.0 / (grid.patch_dim() + d) as f64).sqrt());
-        let patches = PatchConvolution::new(&(root / "patch_embed" / "proj"), &grid, d, xavier, Init::Const(0.0));
+        let patches = PatchConvolution::xavier(&(root / "patch_embed" / "proj"), &grid, d);
         let class_token = root.var("cls_token", &[1, 1, d], Init::Randn { mean: 0.0, stdev: 0.02 });
         let positions = root.var_copy("pos_embedding", &sin_cos_positions(grid.shape(), d)?);
         Ok(Tokens::Convolution(ConvolutionEmbedding { patches, class_token, positions, grid }))

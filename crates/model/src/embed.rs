@@ -12,7 +12,7 @@ use tch::nn::{Init, Path};
 use tch::{Kind, Tensor};
 
 use crate::block::LAYER_NORM_EPS;
-use crate::layers::{LayerNorm, Linear, LinearInit};
+use crate::layers::{LayerNorm, Linear, LinearInit, uniform};
 use crate::{Error, Result};
 
 /// The grid of patches on an image: sizes are `[height, width]`.
@@ -154,6 +154,12 @@ impl PatchConvolution {
             weight: path.var("weight", &[d, channels, p1, p2], weight),
             bias: path.var("bias", &[d], bias),
         }
+    }
+
+    /// A convolution under `path` as MAE draws it: its weight as a linear map's from Xavier's uniform, its bias zero.
+    pub fn xavier(path: &Path<'_>, grid: &Grid, d: i64) -> Self {
+        let bound = uniform((6.0 / (grid.patch_dim() + d) as f64).sqrt());
+        Self::new(path, grid, d, bound, Init::Const(0.0))
     }
 
     /// Computed as the one matrix product on patches that it is.
