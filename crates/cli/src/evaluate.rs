@@ -7,7 +7,7 @@ use whitebox_datasets::Loader;
 use whitebox_model::VisionModel;
 use whitebox_model::probe::NoProbe;
 
-use crate::images::images_of;
+use crate::images::{first_of, images_of};
 
 /// The names that [`Evaluation::metrics`] may give.
 pub const MEASURES: [&str; 3] = ["loss", "accuracy", "top5"];
@@ -103,8 +103,4 @@ pub fn evaluate(
     found.accuracy = right as f64 / n as f64;
     found.top5 = (classes > 5).then_some(within_five as f64 / n as f64);
     Ok(found)
-}
-
-fn first_of(skipped: &[String]) -> String {
-    skipped.first().map_or(String::new(), |s| format!("; the first: {s}"))
 }

@@ -28,6 +28,11 @@ pub fn images_of(batch: &Batch, device: Device) -> Tensor {
     Tensor::from_slice(&batch.images).view(batch.shape.map(|x| x as i64)).to_device(device)
 }
 
+/// `; the first: ...` of images that were left out.
+pub fn first_of(skipped: &[String]) -> String {
+    skipped.first().map_or(String::new(), |s| format!("; the first: {s}"))
+}
+
 /// An image file as a model with this grid takes it, `[1, C, H, W]`, and whether it had to be resized beyond the recipe's own steps.
 pub fn prepared(path: &Path, data: &DataConfig, grid: &Grid) -> Result<(Tensor, bool)> {
     let bytes = std::fs::read(path).with_context(|| format!("{} cannot be read", path.display()))?;

@@ -7,7 +7,9 @@ use whitebox_datasets::Loader;
 use whitebox_model::Probe;
 
 use crate::images::images_of;
+use crate::recipe::Named;
 use crate::run_folder::RunFolder;
+use crate::tasks::Run;
 
 /// Where the measures of the untrained model lie in a run.
 const BEFORE: &str = "layers-before.json";
@@ -38,20 +40,27 @@ pub fn measure(
     Ok((probe.finish()?, seen))
 }
 
-/// Keeps what `measure` finds in a run's folder, where no earlier sitting did.
-pub fn keep_before(folder: &RunFolder, measure: impl FnOnce() -> Result<Measured>) -> Result<()> {
-    if folder.path.join(BEFORE).exists() {
+/// Keeps what `measure` finds on as many images as the recipe asks for in a run's folder, where no earlier sitting did.
+pub fn keep_before(named: &Named, folder: &RunFolder, measure: impl FnOnce(usize) -> Result<Measured>) -> Result<()> {
+    let images = named.recipe.report.layer_images;
+    if images == 0 || folder.path.join(BEFORE).exists() {
         return Ok(());
     }
-    folder.write(BEFORE, serde_json::to_string(&measure()?.0)?.as_bytes())
+    folder.write(BEFORE, serde_json::to_string(&measure(images)?.0)?.as_bytes())
 }
 
-/// The layers before the first step beside those after the last, where the former were kept. `note` says what was seen.
-pub fn comparison(folder: &RunFolder, (after, images): Measured, note: &str) -> Result<Option<LayerComparison>> {
-    let path = folder.path.join(BEFORE);
-    if !path.exists() {
+/// The layers before the first step beside those that `measure` finds now, where the former were kept. `note` says what was seen.
+pub fn comparison(
+    run: &Run<'_>,
+    note: &str,
+    measure: impl FnOnce(usize) -> Result<Measured>,
+) -> Result<Option<LayerComparison>> {
+    let images = run.named.recipe.report.layer_images;
+    let path = run.folder.path.join(BEFORE);
+    if images == 0 || !path.exists() {
         return Ok(None);
     }
+    let (after, images) = measure(images)?;
     let text = std::fs::read_to_string(&path).with_context(|| format!("{} cannot be read", path.display()))?;
     let before = serde_json::from_str(&text).with_context(|| format!("{} is damaged", path.display()))?;
     Ok(Some(LayerComparison { before, after, images, note: note.into() }))

@@ -13,7 +13,7 @@ use whitebox_datasets::Loader;
 use whitebox_model::embed::Grid;
 use whitebox_model::probe::NoProbe;
 
-use crate::images::images_of;
+use crate::images::{first_of, images_of};
 use crate::recipe::ReconstructConfig;
 
 /// The names that [`Evaluation::metrics`] may give.
@@ -133,8 +133,7 @@ pub fn evaluate(
         progress(done as u64 + 1, total);
     }
     if images == 0 {
-        let first = skipped.first().map_or(String::new(), |s| format!("; the first: {s}"));
-        bail!("not one of the {} images could be evaluated{first}", loader.dataset().len());
+        bail!("not one of the {} images could be evaluated{}", loader.dataset().len(), first_of(&skipped));
     }
     let mean = |sum: f64| sum / images as f64;
     Ok(Evaluation {

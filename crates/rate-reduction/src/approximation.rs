@@ -76,7 +76,7 @@ pub fn spanning_gradient<A: Real>(
     check::computed("the spanning approximation", (&z - mssa(z, codebook, precision)?) * gamma)
 }
 
-/// How far one approximation of `grad R^c` lies from the exact gradient.
+/// How far something lies from what it should be: an approximation of `grad R^c` from the exact gradient.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Deviation {
     /// `||approximation - exact||_F / ||exact||_F`.
@@ -131,7 +131,15 @@ where
     check::computed("the approximate gradient", sum * scale)
 }
 
-fn deviation<A: Real>(step: ArrayView2<'_, A>, exact: ArrayView2<'_, A>) -> Result<Deviation> {
+/// How far `step` lies from `exact`.
+///
+/// # Shapes
+/// Both are of one shape.
+///
+/// # Errors
+/// [`Error::ZeroGradient`] where `exact` is 0; shapes must fit and entries be finite.
+pub fn deviation<A: Real>(step: ArrayView2<'_, A>, exact: ArrayView2<'_, A>) -> Result<Deviation> {
+    check::shape("the approximation", step.shape(), exact.shape())?;
     let inner = |a: ArrayView2<'_, A>, b: ArrayView2<'_, A>| -> f64 {
         a.iter().zip(&b).map(|(x, y)| x.wide() * y.wide()).sum()
     };

@@ -25,7 +25,8 @@ mod subspace;
 pub mod theory;
 
 pub use approximation::{
-    ChainErrors, Deviation, chain_errors, neumann_gradient, neumann_inverse, softmax_gradient, spanning_gradient,
+    ChainErrors, Deviation, chain_errors, deviation, neumann_gradient, neumann_inverse, softmax_gradient,
+    spanning_gradient,
 };
 pub use batch::{coding_rates, compression_rates, per_sample, rate_reductions};
 pub use codebook::Codebook;

@@ -6,6 +6,7 @@ use anyhow::{Result, bail};
 use clap::Args;
 
 use crate::experiments::EXPERIMENTS;
+use crate::recipe::did_you_mean;
 
 /// Run a claim of the papers and write its figures and tables.
 ///
@@ -40,8 +41,6 @@ pub fn run(args: &ExperimentArgs) -> Result<()> {
     if let Some((_, _, run)) = EXPERIMENTS.iter().find(|(name, ..)| *name == args.name) {
         return run(args);
     }
-    let near = EXPERIMENTS.iter().map(|(name, ..)| (strsim::jaro_winkler(&args.name, name), name));
-    let near = near.filter(|(similarity, _)| *similarity > 0.75).max_by(|a, b| a.0.total_cmp(&b.0));
-    let near = near.map_or(String::new(), |(_, name)| format!("; did you mean `{name}`?"));
+    let near = did_you_mean(&args.name, EXPERIMENTS.iter().map(|(name, ..)| *name));
     bail!("there is no experiment `{}`{near}; `{} experiment list` names them", args.name, crate::invoked_as())
 }

@@ -13,10 +13,10 @@ use rate_reduction::theory::mixture::GaussianMixture;
 use rate_reduction::theory::sampling::NoisyTokens;
 use rate_reduction::{Precision, random_codebook};
 use serde_json::{Value, json};
-use whitebox_analysis::plots::{Figure, line_chart, panels};
-use whitebox_analysis::{Chart, Series};
+use whitebox_analysis::Series;
+use whitebox_analysis::plots::panels;
 
-use super::output::{Output, digits, percent};
+use super::output::{Output, chart, digits, percent};
 use crate::commands::experiment::ExperimentArgs;
 use crate::progress::meter;
 
@@ -128,7 +128,7 @@ fn steps(args: &ExperimentArgs, output: &mut Output) -> Result<()> {
         done += 1;
         bar(done, total);
     }
-    let chart = |title: &str, y_label: &str, value: fn(&Closeness) -> f64| {
+    let by_noise = |title: &str, y_label: &str, value: fn(&Closeness) -> f64| {
         let shown =
             ["none", "exact score", "gradient of R^c", "attention, gamma absorbed", "attention, logits times p"];
         let series = shown.iter().map(|name| {
@@ -140,8 +140,8 @@ fn steps(args: &ExperimentArgs, output: &mut Output) -> Result<()> {
         });
         chart(title, "log10 of the noise's length", y_label, series.collect())
     };
-    let outside = chart("Off the own subspace", "share of the length", |c| c.outside)?;
-    let clean = chart("From the clean token", "distance", |c| c.to_clean)?;
+    let outside = by_noise("Off the own subspace", "share of the length", |c| c.outside)?;
+    let clean = by_noise("From the clean token", "distance", |c| c.to_clean)?;
     output.figure("steps", &panels("One step of denoising, by noise", &[outside, clean], 2));
     Ok(())
 }
@@ -149,9 +149,4 @@ fn steps(args: &ExperimentArgs, output: &mut Output) -> Result<()> {
 fn record(sigma: f64, step: &str, c: &Closeness) -> Value {
     json!({"sigma": sigma, "step": step, "to_subspace": c.to_subspace, "to_clean": c.to_clean, "outside": c.outside,
         "compression": c.compression, "unit_compression": c.unit_compression})
-}
-
-fn chart(title: &str, x_label: &str, y_label: &str, series: Vec<Series>) -> Result<Figure> {
-    let (title, x_label, y_label) = (title.into(), x_label.into(), y_label.into());
-    Ok(line_chart(&Chart { title, caption: String::new(), x_label, y_label, series })?)
 }

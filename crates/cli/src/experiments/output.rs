@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use serde_json::{Map, Value};
-use whitebox_analysis::plots::Figure;
+use whitebox_analysis::plots::{Figure, line_chart};
+use whitebox_analysis::{Chart, Series};
 
 use crate::commands::experiment::ExperimentArgs;
 use crate::run_folder::{RunFolder, command_line};
@@ -73,6 +74,12 @@ impl Output {
         let files = names.into_iter().chain(["table.md", "numbers.json"]).collect::<Vec<_>>().join(", ");
         crate::say(&format!("{}\nwritten to {}: {files}", self.markdown, folder.path.display()))
     }
+}
+
+/// A figure of lines with no words below it.
+pub fn chart(title: &str, x_label: &str, y_label: &str, series: Vec<Series>) -> Result<Figure> {
+    let (title, x_label, y_label) = (title.into(), x_label.into(), y_label.into());
+    Ok(line_chart(&Chart { title, caption: String::new(), x_label, y_label, series })?)
 }
 
 /// About three significant digits, in as many places as that takes.

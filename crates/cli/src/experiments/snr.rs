@@ -8,10 +8,10 @@ use rate_reduction::random_codebook;
 use rate_reduction::theory::attention_only::{Attention, SnrLayer, attention_only_tokens, snr_by_layer};
 use rate_reduction::theory::mixture::GaussianMixture;
 use serde_json::{Value, json};
-use whitebox_analysis::plots::{Figure, line_chart, panels};
-use whitebox_analysis::{Chart, Series};
+use whitebox_analysis::Series;
+use whitebox_analysis::plots::{Figure, panels};
 
-use super::output::{Output, digits};
+use super::output::{Output, chart, digits};
 use crate::commands::experiment::ExperimentArgs;
 use crate::progress::meter;
 
@@ -44,7 +44,7 @@ pub fn run(args: &ExperimentArgs) -> Result<()> {
             bar(done, (kinds.len() * DELTAS.len()) as u64);
         }
         table(&mut output, key, &traces, layers);
-        figures.push(chart(key, &traces)?);
+        figures.push(by_layer(key, &traces)?);
     }
     output.figure("", &panels("Signal-to-noise ratio by layer, attention alone", &figures, 2));
     output.finish()
@@ -118,7 +118,7 @@ fn table(output: &mut Output, key: &str, traces: &[Vec<Depth>], layers: usize) {
     output.table(key, &what, &head, &rows, json!(numbers));
 }
 
-fn chart(key: &str, traces: &[Vec<Depth>]) -> Result<Figure> {
+fn by_layer(key: &str, traces: &[Vec<Depth>]) -> Result<Figure> {
     let mut series: Vec<Series> = DELTAS
         .iter()
         .zip(traces)
@@ -132,11 +132,6 @@ fn chart(key: &str, traces: &[Vec<Depth>]) -> Result<Figure> {
         let growth = |l: usize| (l as f64, first[0].snr.log10() + l as f64 * (1.0 + ETA * TAU).log10());
         series.push(Series { name: "1 + eta tau".into(), points: (0..first.len()).map(growth).collect(), band: None });
     }
-    Ok(line_chart(&Chart {
-        title: format!("{}{}", key[..1].to_uppercase(), &key[1..]),
-        caption: String::new(),
-        x_label: "layers".into(),
-        y_label: "log10 of the SNR".into(),
-        series,
-    })?)
+    let title = format!("{}{}", key[..1].to_uppercase(), &key[1..]);
+    chart(&title, "layers", "log10 of the SNR", series)
 }

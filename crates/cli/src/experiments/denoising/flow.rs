@@ -8,7 +8,7 @@ use rate_reduction::theory::denoising::closeness;
 use rate_reduction::theory::flow::{compression_flow, flow, noise_levels};
 use rate_reduction::theory::mixture::GaussianMixture;
 use rate_reduction::theory::sampling::NoisyTokens;
-use rate_reduction::{Codebook, Precision, nearest_subspace};
+use rate_reduction::{Codebook, Precision, deviation, nearest_subspace};
 use serde_json::json;
 use whitebox_analysis::plots::{Figure, panels, scatter};
 
@@ -37,7 +37,7 @@ pub fn run(args: &ExperimentArgs, output: &mut Output) -> Result<()> {
         let back: Vec<f64> = levels.iter().rev().copied().collect();
         let end = flow(pure.view(), &mixture, &levels, |_, _| ())?;
         let returned = flow(end.view(), &mixture, &back, |_, _| ())?;
-        let error = relative(&returned, &pure);
+        let error = deviation(returned.view(), pure.view())?.relative;
         let own = nearest_subspace(end.view(), mixture.codebook())?;
         let arrived = NoisyTokens { clean: end.clone(), noisy: end.clone(), subspace: own };
         let off = closeness(end.view(), &arrived, &mixture, Precision::from_eps(0.1)?)?.outside;
@@ -87,7 +87,8 @@ fn rate_flow(args: &ExperimentArgs, output: &mut Output) -> Result<()> {
         let size = 2.0 / steps as f64;
         let end = compression_flow(tokens.noisy.view(), mixture.codebook(), precision, size, steps, |_| ())?;
         let back = compression_flow(end.view(), mixture.codebook(), precision, -size, steps, |_| ())?;
-        let (found, error) = (closeness(end.view(), &tokens, &mixture, precision)?, relative(&back, &tokens.noisy));
+        let found = closeness(end.view(), &tokens, &mixture, precision)?;
+        let error = deviation(back.view(), tokens.noisy.view())?.relative;
         rows.push(vec![
             steps.to_string(),
             format!("{} to {}", percent(start.outside), percent(found.outside)),
@@ -111,9 +112,4 @@ fn rate_flow(args: &ExperimentArgs, output: &mut Output) -> Result<()> {
         json!(numbers),
     );
     Ok(())
-}
-
-fn relative(a: &Array2<f64>, b: &Array2<f64>) -> f64 {
-    let norm = |x: &Array2<f64>| x.iter().map(|v| v * v).sum::<f64>().sqrt();
-    norm(&(a - b)) / norm(b)
 }

@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 use whitebox_analysis::Series;
 use whitebox_analysis::plots::panels;
 
-use super::{Shape, chart};
+use super::Shape;
 use crate::commands::experiment::ExperimentArgs;
-use crate::experiments::output::{Output, digits};
+use crate::experiments::output::{Output, chart, digits};
 use crate::progress::meter;
 
 /// Seeds that a rate is the mean of.

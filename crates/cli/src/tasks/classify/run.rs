@@ -72,20 +72,14 @@ impl RecipeTask for Classify {
     }
 
     fn measure_before(&self, named: &Named, folder: &RunFolder) -> Result<()> {
-        match named.recipe.report.layer_images {
-            0 => Ok(()),
-            images => layers::keep_before(folder, || self.measure_layers(images)),
-        }
+        layers::keep_before(named, folder, |images| self.measure_layers(images))
     }
 
     fn conclude(&self, run: &Run<'_>) -> Result<Conclusion> {
         let recipe = &run.named.recipe;
         let (model, device) = (self.model.as_ref(), self.store.device());
         let evaluation = evaluate(model, &self.validation, device, &mut meter("evaluating", "batches"))?;
-        let layers = match recipe.report.layer_images {
-            0 => None,
-            images => layers::comparison(run.folder, self.measure_layers(images)?, SEEN)?,
-        };
+        let layers = layers::comparison(run, SEEN, |images| self.measure_layers(images))?;
         let baseline = match recipe.report.linear_baseline {
             false => None,
             true => {

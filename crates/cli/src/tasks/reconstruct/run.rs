@@ -67,20 +67,14 @@ impl RecipeTask for Reconstruct {
     }
 
     fn measure_before(&self, named: &Named, folder: &RunFolder) -> Result<()> {
-        match named.recipe.report.layer_images {
-            0 => Ok(()),
-            images => layers::keep_before(folder, || self.measure_layers(images)),
-        }
+        layers::keep_before(named, folder, |images| self.measure_layers(images))
     }
 
     fn conclude(&self, run: &Run<'_>) -> Result<Conclusion> {
         let device = self.store.device();
         let mut progress = meter("evaluating", "batches");
         let found = evaluate(self.model.as_ref(), &self.config, &self.validation, device, &mut progress)?;
-        let layers = match run.named.recipe.report.layer_images {
-            0 => None,
-            images => layers::comparison(run.folder, self.measure_layers(images)?, SEEN)?,
-        };
+        let layers = layers::comparison(run, SEEN, |images| self.measure_layers(images))?;
         let mut files = Vec::new();
         let mut pictures = Vec::new();
         let rows = run.named.recipe.report.samples.min(ROWS);
