@@ -5,13 +5,13 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 use tch::{Device, Tensor, nn};
-use whitebox_analysis::plots::{Figure, line_chart, panels};
-use whitebox_analysis::{Chart, Series};
+use whitebox_analysis::Series;
+use whitebox_analysis::plots::{Figure, panels};
 use whitebox_autoencoder::inversion::{Inversion, inversions};
 use whitebox_autoencoder::{AutoencoderConfig, CrateMae, Masking};
 use whitebox_model::weights::{LoadOptions, Weights};
 
-use super::output::{Output, digits};
+use super::output::{Output, chart, digits};
 use crate::checkpoint::in_run;
 use crate::commands::experiment::ExperimentArgs;
 use crate::commands::sweep::finished;
@@ -30,6 +30,12 @@ const CASES: [Case; 4] = [
     ("tied", &["model.decoder_init=tied", PLAIN[0], PLAIN[1]]),
     ("masked", &[]),
 ];
+
+/// A case's name, and its layers before and after training.
+type Found = (&'static str, Vec<Inversion>, Vec<Inversion>);
+
+/// The layers of a case, before or after.
+type Layers = fn(&Found) -> &Vec<Inversion>;
 
 /// Validation images that are passed through.
 const IMAGES: i64 = 256;
@@ -68,9 +74,12 @@ pub fn run(args: &ExperimentArgs) -> Result<()> {
         "cosine",
     ];
     output.table("layers", what, &head, &rows, found.iter().map(record).collect());
+    let (before, after): (Layers, Layers) = (|case| &case.1, |case| &case.2);
     let figures = [
-        chart("One layer and its partner", &found, |i| i.pair.error)?,
-        chart("All layers up to it", &found, |i| i.stack.error)?,
+        by_layer("One layer and its partner, before training", &found, before, |i| i.pair.error)?,
+        by_layer("The same, after training", &found, after, |i| i.pair.error)?,
+        by_layer("All layers up to it, before training", &found, before, |i| i.stack.error)?,
+        by_layer("The same, after training", &found, after, |i| i.stack.error)?,
     ];
     output.figure("", &panels("Error of what comes back, by encoder layer", &figures, 2));
     output.finish()
@@ -119,7 +128,7 @@ fn measured(named: &Named, file: Option<&Path>, images: &Tensor) -> Result<Vec<I
     Ok(inversions(&model, images, &masking.seeded(&seeds, config.grid().shape(), Device::Cpu)?)?)
 }
 
-fn record((name, before, after): &(&str, Vec<Inversion>, Vec<Inversion>)) -> Value {
+fn record((name, before, after): &Found) -> Value {
     let layers = |found: &[Inversion]| -> Value {
         let one = |i: &Inversion| {
             json!({"layer": i.layer, "pair": {"error": i.pair.error, "cosine": i.pair.cosine},
@@ -130,18 +139,11 @@ fn record((name, before, after): &(&str, Vec<Inversion>, Vec<Inversion>)) -> Val
     json!({"decoder": name, "before": layers(before), "after": layers(after)})
 }
 
-fn chart(
-    title: &str,
-    found: &[(&str, Vec<Inversion>, Vec<Inversion>)],
-    value: fn(&Inversion) -> f64,
-) -> Result<Figure> {
-    let series = found.iter().flat_map(|(name, before, after)| {
-        [("before", before), ("after", after)].map(|(when, layers)| Series {
-            name: format!("{name}, {when}"),
-            points: layers.iter().map(|i| (i.layer as f64 + 1.0, value(i))).collect(),
-            band: None,
-        })
+fn by_layer(title: &str, found: &[Found], layers: Layers, value: fn(&Inversion) -> f64) -> Result<Figure> {
+    let series = found.iter().map(|case| Series {
+        name: case.0.into(),
+        points: layers(case).iter().map(|i| (i.layer as f64 + 1.0, value(i))).collect(),
+        band: None,
     });
-    let (title, x_label, y_label) = (title.into(), "encoder layer".into(), "relative error".into());
-    Ok(line_chart(&Chart { title, caption: String::new(), x_label, y_label, series: series.collect() })?)
+    chart(title, "encoder layer", "relative error", series.collect())
 }
