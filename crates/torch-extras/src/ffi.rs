@@ -76,10 +76,11 @@ unsafe extern "C" {
         add: *const C_tensor,
         found: *mut *mut C_tensor,
     ) -> *mut c_char;
-    pub(crate) fn te_unit_coding_rates(
+    pub(crate) fn te_coding_rates(
         w: *const C_tensor,
         heads: i64,
         gamma: f64,
+        unit_norm: bool,
         result: *mut *mut C_tensor,
     ) -> *mut c_char;
     pub(crate) fn te_weight_gradient(g: *const C_tensor, h: *const C_tensor, result: *mut *mut C_tensor)

@@ -288,7 +288,7 @@ mod tests {
     #[test]
     fn lesser_cpus_compute_the_same() {
         let tests = ["rows::tests::values", "rows::tests::gradients", "attention::tests::values"];
-        for cpu in ["any", "avx2", "avx512"] {
+        for cpu in ["any", "avx2", "avx512", "avx512_bf16"] {
             let program = std::env::current_exe().unwrap();
             let run = std::process::Command::new(program).args(tests).env("WHITEBOX_CPU", cpu).output().unwrap();
             let said = String::from_utf8_lossy(&run.stdout);

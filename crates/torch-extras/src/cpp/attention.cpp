@@ -71,7 +71,7 @@ template <typename S> void forward(const Shape &s, double scale, const at::Tenso
   S *po = out.data_ptr<S>();
   N *lse = logarithms.data_ptr<N>();
   const Head<S> head{s};
-  constexpr int64_t height = tiles::HEIGHT;
+  const int64_t height = tiles::height<S>();
   const size_t strips = piece<N>(height * head.wide) + piece<S>(height * head.wide) + piece<N>(height * head.narrow);
   over_blocks(s.items(), 1, piece<N>(head.turned_size) + piece<N>(head.plain_size) + strips, [&](int64_t item, int64_t, Scratch &memory) {
     const S *rows = pw + s.offset(item);
@@ -84,7 +84,7 @@ template <typename S> void forward(const Shape &s, double scale, const at::Tenso
     for (int64_t first = 0; first < s.n; first += height) {
       const int64_t count = std::min(height, s.n - first);
       head.scores(rows + first * s.row(), count, turned, scores, ahead);
-      N inverse[height];
+      N inverse[tiles::HEIGHT];
       for (int64_t i = 0; i < count; i++)
         lse[item * s.n + first + i] = tiles::exp_row(map + i * head.wide, scores + i * head.wide, s.n, N(scale), inverse[i]);
       tiles::multiply(tiles::by_rows(map, head.wide), count, s.n, plain, s.p, made, head.narrow, false, ahead);
@@ -102,7 +102,7 @@ void backward(const Shape &s, double scale, const at::Tensor &grad, const at::Te
   const N *lse = logarithms.data_ptr<N>();
   S *pd = gradient.data_ptr<S>();
   const Head<S> head{s};
-  constexpr int64_t height = tiles::HEIGHT;
+  const int64_t height = tiles::height<S>();
   const size_t strips = 2 * piece<N>(height * head.wide) + piece<N>(height * head.narrow), square = piece<S>(head.wide * head.wide);
   const size_t bytes = piece<N>(head.turned_size) + 2 * piece<N>(head.plain_size) + strips + 3 * square;
   over_blocks(s.items(), 1, bytes, [&](int64_t item, int64_t, Scratch &memory) {

@@ -22,7 +22,7 @@ namespace {
 using kernels::Number;
 
 // Rows that a thread takes at a time: few enough that all end together, a multiple of a strip.
-constexpr int64_t BLOCK = 2 * tiles::HEIGHT;
+template <typename S> int64_t block() { return 2 * tiles::height<S>(); }
 
 // The right factor packed, by all threads: row and column are the distances between its elements, one of them 1.
 template <typename S> at::Tensor packed(const at::Tensor &weight, int64_t row, int64_t column, int64_t k, int64_t n) {
@@ -36,11 +36,11 @@ template <typename S> at::Tensor packed(const at::Tensor &weight, int64_t row, i
 }
 
 // Strips of a block's rows, as high as a tile, each with the one that this thread is likely to work on next.
-template <typename Work> void over_strips(int64_t rows, int64_t first, int64_t last, Work &&work) {
-  const int64_t others = (at::get_num_threads() - 1) * BLOCK;
-  for (int64_t i = first; i < last; i += tiles::HEIGHT) {
-    const int64_t end = std::min(last, i + tiles::HEIGHT), next = std::min(rows, end < last ? end : last + others);
-    work(i, end, next, std::min(rows, next + tiles::HEIGHT) - next);
+template <typename S, typename Work> void over_strips(int64_t rows, int64_t first, int64_t last, Work &&work) {
+  const int64_t height = tiles::height<S>(), others = (at::get_num_threads() - 1) * block<S>();
+  for (int64_t i = first; i < last; i += height) {
+    const int64_t end = std::min(last, i + height), next = std::min(rows, end < last ? end : last + others);
+    work(i, end, next, std::min(rows, next + height) - next);
   }
 }
 
@@ -83,11 +83,12 @@ void forward(const Rows &r, const at::Tensor &x, bool normalise, const at::Tenso
   const auto panels = transposed ? packed<S>(weight, r.n, 1, r.k, r.n) : packed<S>(weight, 1, r.k, r.k, r.n);
   const N *pw = panels.template data_ptr<N>();
   const int64_t wide = tiles::padded<S>(r.n);
-  const size_t scratch = piece<S>(tiles::HEIGHT * r.k) + piece<N>(tiles::HEIGHT * wide);
-  over_blocks(r.count, BLOCK, scratch, [&](int64_t start, int64_t end, Scratch &memory) {
-    S *h = memory.take<S>(tiles::HEIGHT * r.k);
-    N *made = memory.take<N>(tiles::HEIGHT * wide);
-    over_strips(r.count, start, end, [&](int64_t first, int64_t last, int64_t next, int64_t soon) {
+  const int64_t height = tiles::height<S>();
+  const size_t scratch = piece<S>(height * r.k) + piece<N>(height * wide);
+  over_blocks(r.count, block<S>(), scratch, [&](int64_t start, int64_t end, Scratch &memory) {
+    S *h = memory.take<S>(height * r.k);
+    N *made = memory.take<N>(height * wide);
+    over_strips<S>(r.count, start, end, [&](int64_t first, int64_t last, int64_t next, int64_t soon) {
       const S *from = px + first * r.k;
       if (normalise) {
         for (int64_t i = first; i < last; i++)
@@ -121,11 +122,11 @@ void backward(const Rows &r, const at::Tensor &dy, const at::Tensor *out, const 
   const N *pw = panels.template data_ptr<N>();
   const int64_t wide = tiles::padded<S>(r.n);
   // Sums over rows: each block's own, added in the blocks' order.
-  auto sums = at::zeros({(r.count + BLOCK - 1) / BLOCK, 3, r.n}, scale.options());
+  auto sums = at::zeros({(r.count + block<S>() - 1) / block<S>(), 3, r.n}, scale.options());
   N *psums = sums.template data_ptr<N>();
-  over_blocks(r.count, BLOCK, piece<N>(tiles::HEIGHT * wide), [&](int64_t start, int64_t end, Scratch &memory) {
-    N *dh = memory.take<N>(tiles::HEIGHT * wide), *own = psums + start / BLOCK * 3 * r.n;
-    over_strips(r.count, start, end, [&](int64_t first, int64_t last, int64_t next, int64_t soon) {
+  over_blocks(r.count, block<S>(), piece<N>(tiles::height<S>() * wide), [&](int64_t start, int64_t end, Scratch &memory) {
+    N *dh = memory.take<N>(tiles::height<S>() * wide), *own = psums + start / block<S>() * 3 * r.n;
+    over_strips<S>(r.count, start, end, [&](int64_t first, int64_t last, int64_t next, int64_t soon) {
       const S *from = pdy + first * r.k;
       if (out) {
         kernels::mask_row(pg + first * r.k, from, po + first * r.k, (last - first) * r.k);

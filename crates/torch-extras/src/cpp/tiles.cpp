@@ -11,6 +11,11 @@
 #include <type_traits>
 
 #if defined(__x86_64__)
+#include <cpuid.h>
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 #define X86 1
 #else
 #define X86 0
@@ -22,14 +27,30 @@ namespace {
 
 constexpr double LOG2_E = 1.44269504088896340736;
 
-enum class Cpu { any, avx2, avx512, avx512_bf16 };
+enum class Cpu { any, avx2, avx512, avx512_bf16, amx };
+
+#if X86
+// Whether the CPU has AMX for bf16, and the system lets this process keep what its registers hold.
+bool amx_is_usable() {
+#if defined(__linux__)
+  unsigned a, b, c, d;
+  constexpr unsigned BF16 = 1u << 22, TILE = 1u << 24;
+  if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(d & BF16) || !(d & TILE)) return false;
+  constexpr int REQUEST = 0x1023, TILE_DATA = 18;
+  return syscall(SYS_arch_prctl, REQUEST, TILE_DATA) == 0;
+#else
+  return false;
+#endif
+}
+#endif
 
 Cpu find_cpu() {
 #if X86
   __builtin_cpu_init();
   const bool v4 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
                   __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512cd");
-  if (v4) return __builtin_cpu_supports("avx512bf16") ? Cpu::avx512_bf16 : Cpu::avx512;
+  if (v4 && __builtin_cpu_supports("avx512bf16")) return amx_is_usable() ? Cpu::amx : Cpu::avx512_bf16;
+  if (v4) return Cpu::avx512;
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return Cpu::avx2;
 #endif
   return Cpu::any;
@@ -40,8 +61,8 @@ Cpu chosen_cpu() {
   const Cpu found = find_cpu();
   const char *name = std::getenv("WHITEBOX_CPU");
   if (name == nullptr) return found;
-  const char *names[] = {"any", "avx2", "avx512"};
-  for (int i = 0; i < 3; i++)
+  const char *names[] = {"any", "avx2", "avx512", "avx512_bf16"};
+  for (int i = 0; i < 4; i++)
     if (std::strcmp(name, names[i]) == 0) return std::min(found, static_cast<Cpu>(i));
   return found;
 }
@@ -64,8 +85,9 @@ template <typename S> struct Functions {
 #pragma GCC target("arch=x86-64-v4")
 #define CPU avx512
 #define BYTES 64
-#define ROWS HEIGHT
+#define ROWS 12
 #include "generation/generation.h"
+#include "generation/amx.h"
 #pragma GCC pop_options
 #pragma GCC push_options
 #pragma GCC target("arch=x86-64-v3")
@@ -82,12 +104,16 @@ template <typename S> struct Functions {
 
 template <typename S> constexpr bool is_half = std::is_same_v<S, Half>;
 
-template <typename S> bool paired() { return is_half<S> && cpu == Cpu::avx512_bf16; }
+template <typename S> bool paired() { return is_half<S> && cpu >= Cpu::avx512_bf16; }
+template <typename S> bool on_amx() { return is_half<S> && cpu == Cpu::amx; }
 
 template <typename S> Functions<S> choose() {
 #if X86
-  if constexpr (is_half<S>)
-    if (paired<S>()) return avx512::functions<S, avx512::Pairs>();
+  if constexpr (is_half<S>) {
+    auto found = avx512::functions<S, avx512::Pairs>();
+    if (on_amx<S>()) found.multiply = amx::product;
+    if (paired<S>()) return found;
+  }
   if (cpu >= Cpu::avx512) return avx512::functions<S>();
   if (cpu == Cpu::avx2) return avx2::functions<S>();
 #endif
@@ -99,6 +125,10 @@ template <typename S> const Functions<S> chosen = choose<S>();
 template <typename S> Left<S> columns(const S *a, int64_t row, int64_t k, int64_t rows, S *scratch) {
 #if X86
   if constexpr (is_half<S>) {
+    if (on_amx<S>()) {
+      amx::turned(a, row, k, rows, scratch);
+      return {scratch, (k + 1) / 2 * 2, 2};
+    }
     if (paired<S>()) {
       avx512::interleave(a, row, k, rows, scratch);
       return {scratch, 2, 2 * rows};
@@ -125,6 +155,11 @@ template <typename S> Left<S> columns(const S *a, int64_t row, int64_t k, int64_
     chosen<S>.attention_gradient_row(q, a, s, c, n, scale, lse, delta); \
   } \
   void norm_gradient(const NormRows<S> &r, int64_t rows) { chosen<S>.norm_gradient(r, rows); }
+
+template <typename S> int64_t height() { return on_amx<S>() ? amx::ROWS_AT_ONCE : 12; }
+template int64_t height<float>();
+template int64_t height<double>();
+template int64_t height<Half>();
 
 TILES(float, float)
 TILES(double, double)

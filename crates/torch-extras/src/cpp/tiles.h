@@ -6,8 +6,9 @@
 //
 //   C [rows, n] = A [rows, k] B [k, n]
 //
-// B is cut into panels of WIDTH columns, [k][WIDTH] each, filled up with zeros; a tile is up to twelve rows by one panel. Sums are taken in Number<S>, by k
-// in order. Like the loops in kernels.h, chosen for the CPU when the program starts: AVX-512 (with its bf16 products where it has them), AVX2, any.
+// B is cut into panels of WIDTH columns, [k][WIDTH] each, filled up with zeros; a tile is up to `height` rows by one panel. Sums are taken in Number<S>, by k
+// in order. Like the loops in kernels.h, chosen for the CPU when the program starts: AVX-512 (with AMX or its
+// bf16 products where it has them), AVX2, any.
 #pragma once
 
 #include "kernels.h"
@@ -22,8 +23,9 @@ template <typename S> constexpr int64_t WIDTH = 128 / sizeof(Number<S>);
 // Rows of scores and of what is made of them have room for whole vectors, multiples of this, of which the first n numbers mean anything.
 constexpr int64_t ROOM = 16;
 
-// Rows of a tile.
-constexpr int64_t HEIGHT = 12;
+// Rows that are taken through what stands before and behind a product at a time: those of a tile, and how many these may be.
+template <typename S> int64_t height();
+constexpr int64_t HEIGHT = 32;
 
 template <typename S> constexpr int64_t padded(int64_t n) { return (n + WIDTH<S> - 1) / WIDTH<S> * WIDTH<S>; }
 

@@ -92,6 +92,23 @@ inline void interleave(const Half *a, int64_t row, int64_t k, int64_t rows, Half
 }
 #endif
 
+#if BYTES == 64
+// A block of pairs of rows of a [k, ...], `pairs` by `count`, sixteen each at most: column i becomes row i of pairs, `depth` pairs apart.
+inline void turn_pairs(const Half *a, int64_t row, int64_t k, int64_t pairs, int64_t count, float *to, int64_t depth) {
+  if (pairs < 16 || count < 16 || k < 32) {
+    for (int64_t i = 0; i < count; i++)
+      for (int64_t q = 0; q < pairs; q++) to[i * depth + q] = unit<Pairs>(a, row, 1, k, q, i);
+    return;
+  }
+  Vector<float> v[16];
+#pragma GCC unroll 16
+  for (int q = 0; q < 16; q++) v[q] = Pairs::pairs(a + 2 * q * row, a + (2 * q + 1) * row);
+  turn(v);
+#pragma GCC unroll 16
+  for (int i = 0; i < 16; i++) store(to + i * depth, v[i]);
+}
+#endif
+
 // q + q^T in place: a block and the one that mirrors it at a time.
 template <typename How, typename S> void add_transpose(S *q, int64_t n, int64_t row) {
 #if BYTES == 64

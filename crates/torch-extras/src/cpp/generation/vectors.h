@@ -81,6 +81,12 @@ struct Pairs : Wide {
     std::memcpy(&both, a, 4);
     return both;
   }
+  // Sixteen pairs of what lies in two rows.
+  INLINE Vector<float> pairs(const Half *first, const Half *second) {
+    const Words low = __builtin_convertvector(*reinterpret_cast<const LooseShorts *>(first), Words);
+    const Words high = __builtin_convertvector(*reinterpret_cast<const LooseShorts *>(second), Words);
+    return (Vector<float>)(low | high << 16);
+  }
   // The last of an odd number, with zero beside it.
   INLINE float read(const Half *a, bool) { return from_bits(a->x); }
   // Two numbers in the place of one are only moved: arithmetic would change what looks like no number.
