@@ -25,6 +25,7 @@ Every other word is handed to the whitebox program, which is built first:
   convert     Read and write PyTorch checkpoints
   recipes     List the recipes
   throughput  Measure how fast a model trains or runs here
+  analyze     Look inside a trained network, layer by layer
   experiment  Run a claim of the papers and see where it holds
 `cargo xtask WORD --help` explains each.
 
@@ -215,7 +216,7 @@ pub fn run() -> Result<ExitCode> {
 }
 
 /// The words of the whitebox program, as [`HANDED_ON`] explains them.
-const WHITEBOX_WORDS: [&str; 13] = [
+const WHITEBOX_WORDS: [&str; 14] = [
     "demo",
     "train",
     "sweep",
@@ -229,6 +230,7 @@ const WHITEBOX_WORDS: [&str; 13] = [
     "recipes",
     "throughput",
     "experiment",
+    "analyze",
 ];
 
 /// Refuses a word that nobody knows before anything is fetched or built for it.

@@ -6,7 +6,8 @@
 //! ```
 //!
 //! A row is what the runs share but for their seeds: values that differ within a table become its first columns, measures are means with the least and
-//! the greatest. Where models of several kinds share a table, the kind stands for its shape. Nothing is typed by hand.
+//! the greatest. Where models of several kinds, or several sets, share a table, the
+//! name stands for the rest of its section. Nothing is typed by hand.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -21,8 +22,10 @@ use crate::places::Places;
 
 /// The key that tells runs of one row apart.
 const SEED: &str = "train.seed";
-/// The key whose values stand for those of all others of the model, where they differ.
-const KIND: &str = "model.kind";
+/// Keys whose values stand for those of all others of their section, where they differ.
+const NAMES: [&str; 2] = ["model.kind", "data.set"];
+/// Keys that name the run which another one begins with.
+const ORIGINS: [&str; 2] = ["init.checkpoint", "probe.checkpoint"];
 /// What is kept of a run.
 const KEPT: [&str; 3] = ["config.toml", "run.json", "result.json"];
 
@@ -116,8 +119,22 @@ fn one(run: &Path) -> Result<Run> {
     flatten("", &config, &mut values);
     // Where the data lay and how many threads read it changes no number.
     values.retain(|key, _| !matches!(key.as_str(), "data.path" | "data.workers"));
+    for key in ORIGINS {
+        if let Some(path) = values.get_mut(key) {
+            *path = without_seed(path);
+        }
+    }
     let json = |name: &str| serde_json::from_str(&text(name)?).with_context(|| format!("{name} is not valid JSON"));
     Ok(Run { values, info: json("run.json")?, result: json("result.json")? })
+}
+
+/// `runs/x/seed=0` to `runs/x`, `runs/x/lr=0.1,seed=0` to `runs/x/lr=0.1`: a sweep's runs that a row is the mean over.
+fn without_seed(path: &str) -> String {
+    let parts = path.split('/').map(|part| {
+        let kept: Vec<_> = part.split(',').filter(|value| !value.starts_with("seed=")).collect();
+        kept.join(",")
+    });
+    parts.filter(|part| !part.is_empty()).collect::<Vec<_>>().join("/")
 }
 
 fn flatten(at: &str, value: &Value, values: &mut BTreeMap<String, String>) {
@@ -137,11 +154,10 @@ fn table_of(runs: &[Run]) -> Result<String> {
     let keys: BTreeSet<&str> = runs.iter().flat_map(|run| run.values.keys()).map(String::as_str).collect();
     let value = |run: &Run, key: &str| run.values.get(key).cloned().unwrap_or_else(|| "-".into());
     let differs = |key: &str| runs.iter().any(|run| value(run, key) != value(&runs[0], key));
-    let kinds = differs(KIND);
-    let varied: Vec<&str> = keys
-        .into_iter()
-        .filter(|key| *key != SEED && differs(key) && !(kinds && *key != KIND && key.starts_with("model.")))
-        .collect();
+    let named: Vec<&str> = NAMES.into_iter().filter(|name| differs(name)).collect();
+    let section = |key: &str| key.split('.').next().unwrap_or_default().to_owned();
+    let stood_for = |key: &str| named.iter().any(|name| *name != key && section(name) == section(key));
+    let varied: Vec<&str> = keys.into_iter().filter(|key| *key != SEED && differs(key) && !stood_for(key)).collect();
     let mut rows: BTreeMap<Vec<String>, Vec<&Run>> = BTreeMap::new();
     for run in runs {
         rows.entry(varied.iter().map(|key| value(run, key)).collect()).or_default().push(run);
@@ -232,6 +248,13 @@ mod tests {
         assert_eq!(lines[2], "| crate | 1,234,567 | 0, 1 | 62.50 % | 50.00 % - 75.00 % | 0.5000 | 1.5 | abc |");
         assert!(lines[3].starts_with("| vit | 1,234,567 | 0 | 25.00 % |"), "{table}");
         assert_eq!(lines[5], "    whitebox sweep x");
+    }
+
+    #[test]
+    fn runs_that_differ_by_a_seed_begin_with_one_and_the_same() {
+        assert_eq!(without_seed("runs/x/seed=0"), "runs/x");
+        assert_eq!(without_seed("runs/x/lr=0.1,seed=0/checkpoints/best"), "runs/x/lr=0.1/checkpoints/best");
+        assert_eq!(without_seed("model.safetensors"), "model.safetensors");
     }
 
     #[test]

@@ -11,13 +11,17 @@ use crate::lapack;
 use crate::setup::{Setup, Source};
 use crate::whitebox::{cargo, find_libtorch};
 
-/// Numbers of tests.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// Numbers of tests, and what those said that could not run here.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Count {
     passed: u64,
     failed: u64,
     ignored: u64,
+    skipped: Vec<String>,
 }
+
+/// A test that lacks what it needs says so in a line that begins like this, past libtest's capture.
+const SKIPPED: &str = "skipped: ";
 
 /// Runs the checks; `fast` skips formatting, lints and docs; `rest` goes to `cargo test`.
 ///
@@ -34,6 +38,7 @@ pub fn run(fast: bool, rest: &[OsString]) -> Result<ExitCode> {
         Some(count) => {
             // ignored tests are counted where there are any, so that none hides
             let ignored = if count.ignored > 0 { format!(", {} ignored", count.ignored) } else { String::new() };
+            count.skipped.iter().for_each(|what| println!("{SKIPPED}{what}"));
             println!("{} passed, {} failed{ignored}", count.passed, count.failed);
             Ok(if count.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
@@ -104,6 +109,11 @@ fn count(tests: &mut Command, shown: &mut impl Write) -> Result<Option<Count>> {
 
 /// Adds a line like `test result: ok. 3 passed; 0 failed; 1 ignored; ...`.
 fn add(total: &mut Count, line: &str) {
+    // libtest may have begun a line of its own.
+    if let Some((_, what)) = line.split_once(SKIPPED) {
+        total.skipped.push(what.trim().to_owned());
+        return;
+    }
     let Some(result) = line.strip_prefix("test result: ").and_then(|rest| Some(rest.split_once(". ")?.1)) else {
         return;
     };
@@ -137,17 +147,19 @@ mod tests {
             "test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.10s\n",
             "test result: FAILED. 3 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.10s\n",
             "test a::b ... ok\n",
+            "test a::c ... skipped: a::c (there is no Chromium)\n",
         ] {
             add(&mut total, line);
         }
-        assert_eq!(total, Count { passed: 15, failed: 2, ignored: 1 });
+        let skipped = vec!["a::c (there is no Chromium)".to_owned()];
+        assert_eq!(total, Count { passed: 15, failed: 2, ignored: 1, skipped });
     }
 
     #[test]
     fn a_failed_test_and_a_failed_build_differ() {
         let script = |text: &str| count(Command::new("sh").args(["-c", text]), &mut io::sink()).unwrap();
         let failed = "echo 'test result: FAILED. 3 passed; 2 failed; 0 ignored; 0 measured'; exit 101";
-        assert_eq!(script(failed), Some(Count { passed: 3, failed: 2, ignored: 0 }));
+        assert_eq!(script(failed), Some(Count { passed: 3, failed: 2, ..Count::default() }));
         assert_eq!(script("exit 101"), None);
         assert!(count(&mut Command::new("true"), &mut io::sink()).is_err());
     }

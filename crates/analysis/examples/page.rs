@@ -112,6 +112,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             images: IMAGES,
             note: "They are the validation images, which the model was not trained on.".into(),
         }),
+        sections: Vec::new(),
         config: "[model]\nfamily = \"crate\"\npatch = [7, 7]\ndim = 128\ndepth = 4\nheads = 4\n\n[train]\nepochs = 10\nbatch = 64\nlr = 0.0015\n".into(),
     };
     let path = std::env::args().nth(1).ok_or("usage: page FILE.html")?;

@@ -10,12 +10,11 @@
 //! Departures: a token that projects to zero adds nothing (the script divides 0 by 0), and the spread of the non-zero
 //! fraction is unbiased like that of the rate (the script's is not).
 
-use crate::rate::{self, Extents};
+use crate::rate;
 use crate::stats::{LayerStats, Running};
 use crate::{Error, Result};
 use std::collections::BTreeMap;
-use tch::{Device, Kind, Tensor};
-use torch_extras::rates::unit_coding_rates;
+use tch::{Kind, Tensor};
 use whitebox_model::probe::{Probe, Site};
 
 /// eps^2, the squared coding precision of the released analysis script.
@@ -34,15 +33,7 @@ pub fn coding_rate(uz: &Tensor, heads: usize) -> Result<Tensor> {
     if batch == 0 {
         return Ok(Tensor::f_zeros([0], (Kind::Double, uz.device()))?);
     }
-    let gamma = p as f64 / (tokens as f64 * EPS_SQUARED);
-    let uz = uz.detach();
-    match (uz.device(), uz.kind()) {
-        (Device::Cpu, Kind::Float | Kind::Double | Kind::BFloat16) => {
-            Ok(unit_coding_rates(&uz.f_contiguous()?, heads, gamma)?)
-        }
-        (Device::Cpu, _) => Ok(unit_coding_rates(&uz.f_to_kind(Kind::Double)?.f_contiguous()?, heads, gamma)?),
-        _ => rate::by_tensors(&uz, Extents { batch, tokens, heads, p }, gamma),
-    }
+    rate::rates(&uz.detach(), heads, p as f64 / (tokens as f64 * EPS_SQUARED), true)
 }
 
 /// The fraction of entries that are not exactly zero, of every sample.

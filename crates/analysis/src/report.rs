@@ -34,6 +34,8 @@ pub struct Report {
     pub pictures: Vec<Picture>,
     /// Coding rate and sparsity, layer by layer.
     pub layers: Option<LayerComparison>,
+    /// Whatever else was measured, in order.
+    pub sections: Vec<Section>,
     /// The resolved configuration, as the run wrote it.
     pub config: String,
 }
@@ -92,6 +94,21 @@ pub struct Picture {
     pub png: Vec<u8>,
 }
 
+/// A part of the page: what was measured, figures of it, and what they show.
+#[derive(Clone, Debug, Default)]
+pub struct Section {
+    /// The heading.
+    pub title: String,
+    /// What is measured, and how. `^{..}` and `_{..}` stand for raised and lowered text.
+    pub method: String,
+    /// Figures, side by side where there is room.
+    pub figures: Vec<Figure>,
+    /// Pictures, one below the other.
+    pub pictures: Vec<Picture>,
+    /// Sentences that say what the numbers show.
+    pub findings: Vec<String>,
+}
+
 /// The same network measured at initialisation and after training, on the same images.
 #[derive(Clone, Debug, Default)]
 pub struct LayerComparison {
@@ -126,6 +143,9 @@ impl Report {
             summary.extend(reading.map(|s| escape(&s)));
             sections.push_str(&section);
         }
+        for section in &self.sections {
+            sections.push_str(&section.render()?);
+        }
         if !self.curves.is_empty() {
             let figures = self.curves.iter().map(line_chart).collect::<Result<Vec<_>>>()?;
             let _ = write!(sections, "<section><h2>Training</h2>{}</section>", grid(&figures));
@@ -146,6 +166,24 @@ impl Report {
              <meta name=\"color-scheme\" content=\"light dark\">\n<title>{title}</title>\n<style>\n{style}</style>\n</head>\n<body>\n<main>\n\
              <header><h1>{title}</h1><p class=\"summary\">{summary}</p></header>\n{facts}\n{sections}\n</main>\n</body>\n</html>\n"
         ))
+    }
+}
+
+impl Section {
+    fn render(&self) -> Result<String> {
+        let mut html = format!("<section><h2>{}</h2>", escape(&self.title));
+        if !self.method.is_empty() {
+            let _ = write!(html, "<p>{}</p>", math(&self.method));
+        }
+        if !self.figures.is_empty() {
+            html.push_str(&grid(&self.figures));
+        }
+        for picture in &self.pictures {
+            html.push_str(&pictures::inside(picture)?);
+        }
+        html.extend(self.findings.iter().map(|text| format!("<p>{}</p>", math(text))));
+        html.push_str("</section>");
+        Ok(html)
     }
 }
 

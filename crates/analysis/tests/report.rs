@@ -62,6 +62,7 @@ fn whole() -> Report {
             images: 50,
             note: "The first 50 validation images.".into(),
         }),
+        sections: Vec::new(),
         config: "epochs = 3".into(),
     }
 }

@@ -5,6 +5,7 @@
 #[cfg(feature = "experiments")]
 extern crate rate_reduction as _;
 
+mod analysis;
 mod baseline;
 mod checkpoint;
 mod commands;
@@ -60,6 +61,7 @@ enum Command {
     Probe(commands::features::ProbeArgs),
     Throughput(commands::throughput::ThroughputArgs),
     Experiment(commands::experiment::ExperimentArgs),
+    Analyze(commands::analyze::AnalyzeArgs),
 }
 
 fn main() -> ExitCode {
@@ -85,6 +87,7 @@ fn main() -> ExitCode {
         Command::Probe(args) => commands::features::probe(args),
         Command::Throughput(args) => commands::throughput::run(args),
         Command::Experiment(args) => commands::experiment::run(args),
+        Command::Analyze(args) => commands::analyze::run(args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

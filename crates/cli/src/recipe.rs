@@ -39,6 +39,7 @@ pub const BUILT_IN: &[(&str, &str)] = &[
     ("cifar10-vit", include_str!("../recipes/cifar10-vit.toml")),
     ("cifar10-alpha", include_str!("../recipes/cifar10-alpha.toml")),
     ("cifar10-tost", include_str!("../recipes/cifar10-tost.toml")),
+    ("transfer", include_str!("../recipes/transfer.toml")),
     ("cifar10-mae", include_str!("../recipes/cifar10-mae.toml")),
     ("cifar10-vit-mae", include_str!("../recipes/cifar10-vit-mae.toml")),
     ("imagenet-crate-tiny", include_str!("../recipes/imagenet-crate-tiny.toml")),

@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use tch::Device;
 
 use crate::recipe::{self, Named};
 
@@ -38,6 +39,22 @@ pub struct RunInfo {
     pub started: String,
     /// Trainable numbers.
     pub parameters: u64,
+}
+
+impl RunInfo {
+    /// Of a run that starts here and now.
+    pub fn now(recipe: &str, command: String, parameters: u64, device: Device) -> Self {
+        RunInfo {
+            recipe: recipe.into(),
+            command,
+            version: env!("CARGO_PKG_VERSION").into(),
+            commit: commit(),
+            device: device_name(device),
+            threads: tch::get_num_threads(),
+            started: jiff::Zoned::now().strftime("%Y-%m-%d %H:%M:%S %z").to_string(),
+            parameters,
+        }
+    }
 }
 
 /// What `result.json` holds: the outcome of a finished run.
@@ -116,6 +133,11 @@ impl RunFolder {
         self.write("config.toml", text.as_bytes())
     }
 
+    /// Writes `result.json`, by which a run is known to be finished.
+    pub fn finish(&self, result: &RunResult) -> Result<()> {
+        self.write("result.json", serde_json::to_string_pretty(result)?.as_bytes())
+    }
+
     /// `result.json`, where the run is finished.
     pub fn result(&self) -> Option<RunResult> {
         serde_json::from_str(&std::fs::read_to_string(self.path.join("result.json")).ok()?).ok()
@@ -152,6 +174,15 @@ fn newest(runs: &Path, recipe: &str) -> Option<PathBuf> {
     };
     let folders = std::fs::read_dir(runs).ok()?.flatten().map(|e| e.path());
     folders.filter(is_run).max_by_key(|p| std::fs::metadata(p.join("config.toml")).and_then(|m| m.modified()).ok())
+}
+
+/// `cpu`, `cuda:0`.
+pub fn device_name(device: Device) -> String {
+    match device {
+        Device::Cpu => "cpu".into(),
+        Device::Cuda(i) => format!("cuda:{i}"),
+        other => format!("{other:?}"),
+    }
 }
 
 /// The commit of the clone in the current folder.

@@ -38,6 +38,7 @@ fn every_help_ends_in_examples() {
         "probe",
         "throughput",
         "experiment",
+        "analyze",
     ] {
         let help = said(Path::new("."), &[word, "--help"]);
         let (_, examples) = help.split_once("Examples:\n").unwrap_or_else(|| panic!("{word}: {help}"));

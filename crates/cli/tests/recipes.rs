@@ -81,12 +81,7 @@ fn cifar_recipes_train_on_files_and_on_folders() {
         two_steps(path, recipe, "ten", &[]);
     }
     fs::rename(path.join("cifar10"), path.join("by-files")).unwrap();
-    two_steps(
-        path,
-        "cifar10",
-        "folder",
-        &["data.train=[{op=\"resize\",size=[32,32]}]", "data.eval=[{op=\"resize\",size=[32,32]}]"],
-    );
+    two_steps(path, "cifar10", "folder", &[]);
     // Fine-tuning with the steps of the recipe, from a model of its kind and half its depth.
     let small = ["model.depth=2", "model.d=96", "model.heads=6"];
     two_steps(path, "finetune-cifar10", "ten", &small);
@@ -134,6 +129,7 @@ fn small_recipes_train_on_the_sets_in_the_repository() {
     two_steps(folder.path(), "image-folder", "images", &[]);
     let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data");
     let data = data.to_str().unwrap();
+    two_steps(folder.path(), "transfer", data, &["data.set=digits", "model.depth=1"]);
     let subset = ["data.set=fashion-mnist-subset", "data.eval_batch_size=256"];
     for recipe in ["mae-demo", "fashion-mnist-mae", "fashion-mnist-vit-mae"] {
         two_steps(folder.path(), recipe, data, &subset);

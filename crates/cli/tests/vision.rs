@@ -88,7 +88,14 @@ fn features_are_written_and_classes_read_off_them() {
     assert!(knn["knn"][1]["k"] == 5 && accuracy > 0.5, "{knn}");
     let probe = json(folder, &["probe", "run", "--json"]);
     assert!(probe["accuracy"].as_f64().unwrap() > 0.6, "{probe}");
-    assert!(said(folder, &["probe", "run", "--decay", "1e-3"]).contains("on training images"));
+    let kept = ["probe", "run", "--decay", "1e-3", "--out", "probed"];
+    assert!(said(folder, &kept).contains("on training images"));
+    let found: Value = serde_json::from_slice(&fs::read(folder.join("probed/result.json")).unwrap()).unwrap();
+    assert!(found["metrics"]["accuracy"].as_f64().unwrap() > 0.6 && found["images"] == 355, "{found}");
+    let config: toml::Table = fs::read_to_string(folder.join("probed/config.toml")).unwrap().parse().unwrap();
+    assert_eq!(config["probe"]["checkpoint"].as_str(), Some("run"));
+    assert_eq!(config["data"]["set"].as_str(), Some("digits"));
+    refused(folder, &kept, &["probed already holds a run"]);
 
     refused(folder, &["features", "run", "--out", "f.txt"], &["f.txt", ".safetensors or .npy"]);
     refused(folder, &["knn", "run", "--k", "5000"], &["--k", "1442"]);

@@ -18,6 +18,7 @@ pub mod folder;
 pub mod idx;
 mod jpeg;
 mod loader;
+pub mod masks;
 mod matlab;
 pub mod pets;
 mod pipeline;

@@ -21,6 +21,7 @@
 //! | [`tost`], `stem` | the whole ToST; its convolutions and positions |
 //! | [`vit`] | ViT as timm writes it, the comparator |
 //! | [`config`] | one config for all of them, presets by name |
+//! | [`mcr2`] | maximal coding rate reduction as a loss |
 //! | [`count`] | parameters, operations and memory without building a model |
 //! | [`weights`], [`import`] | files: own safetensors, PyTorch's `.pth`, what shapes tell and what they don't |
 
@@ -36,6 +37,7 @@ pub mod fold;
 pub mod import;
 pub mod ista;
 pub mod layers;
+pub mod mcr2;
 pub mod mhsa;
 pub mod mlp;
 pub mod mssa;

@@ -99,11 +99,21 @@ fn uri(png: &[u8]) -> String {
 /// A section of one picture, pixel for pixel where the page is wide enough.
 pub(super) fn whole(picture: &Picture) -> Result<String> {
     let (title, caption) = (escape(&picture.title), escape(&picture.caption));
+    Ok(format!("<section><h2>{title}</h2><p>{caption}</p>{}</section>", img(picture)?))
+}
+
+/// A picture as a part of a section.
+pub(super) fn inside(picture: &Picture) -> Result<String> {
+    let (title, caption) = (escape(&picture.title), escape(&picture.caption));
+    Ok(format!(
+        "<figure class=\"wide\"><div class=\"title\">{title}</div>{}<figcaption>{caption}</figcaption></figure>",
+        img(picture)?
+    ))
+}
+
+fn img(picture: &Picture) -> Result<String> {
     if !picture.png.starts_with(b"\x89PNG\r\n\x1a\n") {
         return Err(Error::Data(format!("the picture {:?} is no PNG file", picture.title)));
     }
-    Ok(format!(
-        "<section><h2>{title}</h2><p>{caption}</p><img class=\"picture\" src=\"{}\" alt=\"{title}\"></section>",
-        uri(&picture.png)
-    ))
+    Ok(format!("<img class=\"picture\" src=\"{}\" alt=\"{}\">", uri(&picture.png), escape(&picture.title)))
 }

@@ -7,9 +7,9 @@ use tch::{Device, Kind, Tensor};
 use whitebox_analysis::count;
 use whitebox_train::Rule;
 
-use crate::commands::train::device_name;
 use crate::progress::duration;
 use crate::recipe::{Named, TaskConfig};
+use crate::run_folder::device_name;
 use crate::tasks::classify::Classify;
 use crate::tasks::reconstruct::Reconstruct;
 use crate::tasks::{Outline, RecipeTask};

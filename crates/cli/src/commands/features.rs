@@ -2,21 +2,22 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
-use serde_json::json;
+use serde_json::{Value, json};
 use tch::{Device, Tensor};
 use whitebox_analysis::count;
 use whitebox_datasets::Dataset;
-use whitebox_model::VisionModel;
+use whitebox_model::{ModelConfig, VisionModel};
 
 use crate::checkpoint::ModelUse;
 use crate::data::{DataConfig, Sets};
 use crate::frozen::{self, Features, Linear};
 use crate::images::check_fit;
 use crate::progress::meter;
-use crate::run_folder::whole;
+use crate::run_folder::{RunFolder, RunInfo, RunResult, command_line, whole};
 use crate::tasks::classify::load_model;
 
 /// A part of a set.
@@ -77,13 +78,17 @@ pub struct KnnArgs {
 #[command(after_help = "Examples:
   cargo xtask probe runs/mine
   cargo xtask probe runs/mine --recipe digits
-  cargo xtask probe runs/mine --decay 1e-3")]
+  cargo xtask probe runs/mine --decay 1e-3
+  cargo xtask probe runs/mine --recipe digits --out runs/mine-on-digits   # a run folder that `results` takes")]
 pub struct ProbeArgs {
     /// A weight file, a run folder or a checkpoint folder [default: the demo's model].
     checkpoint: Option<PathBuf>,
     /// The penalty on the squared weights [default: the best of 1e-5 to 1 on held-out training images].
     #[arg(long)]
     decay: Option<f64>,
+    /// Keep what was found in a new folder, with what it came from: config.toml, run.json, result.json.
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
     #[command(flatten)]
     usage: ModelUse,
     /// Print one JSON object.
@@ -94,6 +99,7 @@ pub struct ProbeArgs {
 /// A model with the images that it is tried on.
 struct Frozen {
     name: String,
+    config: ModelConfig,
     model: Box<dyn VisionModel>,
     data: DataConfig,
     sets: Sets,
@@ -106,7 +112,8 @@ impl Frozen {
         let sets = data.open()?;
         check_fit(&data.eval_loader(sets.validation.clone())?, &opened.config.grid())?;
         let model = load_model(&opened, device)?;
-        Ok(Frozen { name: opened.weights.path.display().to_string(), model, data, sets, device })
+        let name = opened.weights.path.display().to_string();
+        Ok(Frozen { name, config: opened.config, model, data, sets, device })
     }
 
     fn set(&self, part: Part) -> Arc<dyn Dataset> {
@@ -181,6 +188,9 @@ pub fn probe(args: &ProbeArgs) -> Result<()> {
         bail!("--decay {decay}: expected a number from 0 to 1e6");
     }
     let frozen = Frozen::open(args.checkpoint.as_deref(), &args.usage)?;
+    // Better refused before the work than after it.
+    let folder = args.out.as_deref().map(|out| RunFolder::create(Some(out), "")).transpose()?;
+    let start = Instant::now();
     let (known, asked) = (frozen.features(Part::Train)?, frozen.features(Part::Validation)?);
     let classes = frozen.classes();
     let decay = match args.decay {
@@ -189,14 +199,43 @@ pub fn probe(args: &ProbeArgs) -> Result<()> {
     };
     let linear = Linear::fit(&known, classes, decay, &mut meter("training a linear classifier", "steps"))?;
     let (train, validation) = (linear.accuracy(&known), linear.accuracy(&asked));
+    let found = json!({"decay": decay, "accuracy": validation, "train_accuracy": train});
+    if let Some(folder) = &folder {
+        let images = asked.labels.size()[0] as u64;
+        keep_probe(folder, args.checkpoint.as_deref(), &frozen, &found, images, start.elapsed().as_secs_f64())?;
+    }
     if args.json {
-        let found = json!({"checkpoint": frozen.name, "decay": decay, "accuracy": validation, "train_accuracy": train});
+        let mut found = found;
+        found["checkpoint"] = frozen.name.into();
         return crate::say(&found.to_string());
     }
     crate::say(&format!(
         "{}: a linear classifier on frozen features, penalty {decay:e}\n{:<20}{validation:>9.4}\n{:<20}{train:>9.4}",
         frozen.name, "accuracy", "on training images"
     ))
+}
+
+/// Writes what a probe found as a run folder, with the seed of the run that it looked at.
+fn keep_probe(
+    folder: &RunFolder,
+    checkpoint: Option<&Path>,
+    frozen: &Frozen,
+    found: &Value,
+    images: u64,
+    seconds: f64,
+) -> Result<()> {
+    let of_run = checkpoint.and_then(|path| RunFolder { path: path.to_owned() }.recipe().ok());
+    let info = RunInfo::now("probe", command_line(), frozen.config.cost().parameters, frozen.device);
+    let config = json!({
+        "probe": {"checkpoint": checkpoint.map_or(&*frozen.name, |path| path.to_str().unwrap_or_default())},
+        "model": frozen.config,
+        "data": frozen.data,
+        "train": {"seed": of_run.map_or(0, |named| named.recipe.train.seed)},
+    });
+    folder.write("run.json", serde_json::to_string_pretty(&info)?.as_bytes())?;
+    folder.write("config.toml", format!("# {}\n{}", info.command, toml::to_string(&config)?).as_bytes())?;
+    let metrics = found.as_object().cloned().unwrap_or_default();
+    folder.finish(&RunResult { metrics, images, parameters: info.parameters, steps: 0, seconds })
 }
 
 /// The penalty that does best on every tenth of the training images, learned on the others.

@@ -1,5 +1,6 @@
 //! The commands, one a file.
 
+pub mod analyze;
 pub mod convert;
 pub mod demo;
 pub mod dry_run;

@@ -15,7 +15,7 @@ use crate::commands::dry_run;
 use crate::progress::{Terminal, duration};
 use crate::recipe::{self, Named, TaskConfig};
 use crate::report;
-use crate::run_folder::{RunFolder, RunInfo, RunResult, command_line, commit};
+use crate::run_folder::{RunFolder, RunInfo, RunResult, command_line};
 use crate::tasks::classify::Classify;
 use crate::tasks::reconstruct::Reconstruct;
 use crate::tasks::{RecipeTask, Run};
@@ -170,16 +170,7 @@ fn train_task<T: RecipeTask>(
 }
 
 fn begin(folder: &RunFolder, named: &Named, command: String, parameters: u64, device: Device) -> Result<RunInfo> {
-    let info = RunInfo {
-        recipe: named.name.clone(),
-        command,
-        version: env!("CARGO_PKG_VERSION").into(),
-        commit: commit(),
-        device: device_name(device),
-        threads: tch::get_num_threads(),
-        started: jiff::Zoned::now().strftime("%Y-%m-%d %H:%M:%S %z").to_string(),
-        parameters,
-    };
+    let info = RunInfo::now(&named.name, command, parameters, device);
     folder.begin(named, &info)?;
     Ok(info)
 }
@@ -195,7 +186,7 @@ fn conclude<T: RecipeTask>(task: &T, run: &Run<'_>, steps: u64) -> Result<String
         steps,
         seconds: run.seconds,
     };
-    run.folder.write("result.json", serde_json::to_string_pretty(&result)?.as_bytes())?;
+    run.folder.finish(&result)?;
     let mut table = format!("\n{:<28}{:>10}\n", "validation", "value");
     for (name, value) in &found.metrics {
         table += &format!("{name:<28}{value:>10.4}\n");
@@ -243,14 +234,5 @@ fn stop_on_signal() -> Result<Arc<AtomicBool>> {
     match ctrlc::set_handler(handler) {
         Ok(()) | Err(ctrlc::Error::MultipleHandlers) => Ok(stop),
         Err(e) => Err(e).context("no handler for Ctrl-C can be set"),
-    }
-}
-
-/// `cpu`, `cuda:0`.
-pub fn device_name(device: Device) -> String {
-    match device {
-        Device::Cpu => "cpu".into(),
-        Device::Cuda(i) => format!("cuda:{i}"),
-        other => format!("{other:?}"),
     }
 }

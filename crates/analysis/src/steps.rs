@@ -1,0 +1,304 @@
+//! Does each half of a layer do its job? The objective at three places of every layer, and the two steps between them.
+//!
+//! All at unit tokens: the columns of Z scaled to norm 1, as the theory takes them (NeurIPS 2023, section 2.3 and footnote 10), so that nothing is gained by growing.
+//! With alpha = d/(n eps^2), gamma = p/(n eps^2), eps^2 = [`EPS_SQUARED`]:
+//!
+//! ```text
+//! R(Z) = 1/2 logdet(I + alpha Z Z^T)     R^c(Z) = sum_k 1/2 logdet(I + gamma U_k^T Z Z^T U_k)     objective = R - R^c - lambda |Z|_1
+//!
+//! places     Z^l         Z^{l+1/2}         Z^{l+1}
+//! attention  R^c(Z^{l+1/2}) - R^c(Z^l) < 0 ?          cos(what it adds, -grad R^c(LN(Z^l)))
+//! sparsity   (lambda |.|_1 - R)(Z^{l+1}) - (lambda |.|_1 - R)(LN(Z^{l+1/2})) < 0 ?     cos(the step, the proximal step on that function)
+//! ```
+//!
+//! U is taken as it was learned, not made orthonormal. Departure from the released script: it scales tokens to unit norm in every head and measures the input of the
+//! attention alone, which is [`layerwise`](crate::layerwise)'s figure. The proximal step is MM-prox from the same tokens (NeurIPS, App. A.3): for CRATE's ISTA, which
+//! replaces R by a dictionary, it says how near that comes.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use tch::{Kind, Tensor};
+use whitebox_model::probe::{Probe, Site};
+
+use crate::layerwise::EPS_SQUARED;
+use crate::operators::Operators;
+use crate::rate::{NORM_FLOOR, rates};
+use crate::stats::{Running, Stat};
+use crate::{Error, Result};
+
+/// The objective and its parts at one place, over samples.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct PlaceStats {
+    /// R, in nats.
+    pub rate: Stat,
+    /// R^c, in nats; without values where the layer has no subspaces.
+    pub compression: Stat,
+    /// R - R^c.
+    pub reduction: Stat,
+    /// R - R^c - lambda |Z|_1.
+    pub objective: Stat,
+}
+
+/// What one half of a layer does to the function that it is meant to lower.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct HalfStep {
+    /// The function behind the step minus before it; below zero is what is meant.
+    pub change: Stat,
+    /// Share of samples on which it falls.
+    pub falls: f64,
+    /// Cosine of the step with the direction in which the theory goes.
+    pub alignment: Stat,
+}
+
+/// One layer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StepStats {
+    /// The layer, counted from 0.
+    pub layer: usize,
+    /// At Z^l.
+    pub before: PlaceStats,
+    /// At Z^{l+1/2}.
+    pub half: PlaceStats,
+    /// At Z^{l+1}.
+    pub after: PlaceStats,
+    /// The attention; none where the layer has no subspaces.
+    pub attention: Option<HalfStep>,
+    /// The sparsifying step; none where the layer has no dictionary.
+    pub sparsity: Option<HalfStep>,
+}
+
+/// Measures the half-steps of the forward passes it is shown, batch after batch; what it holds does not grow with them.
+pub struct StepsProbe<'a> {
+    operators: &'a [Operators],
+    layers: BTreeMap<usize, Layer>,
+    /// Z^l of the layer at hand, and what was seen of that layer.
+    tokens: Option<Tensor>,
+    seen: BTreeMap<Site, Tensor>,
+    failed: Option<Error>,
+}
+
+const SITES: [Site; 6] = [Site::Embed, Site::AttentionInput, Site::MssaOut, Site::ZHalf, Site::IstaInput, Site::ZOut];
+
+impl<'a> StepsProbe<'a> {
+    /// A probe for a model whose layers have these operators, in order.
+    pub fn new(operators: &'a [Operators]) -> Self {
+        StepsProbe { operators, layers: BTreeMap::new(), tokens: None, seen: BTreeMap::new(), failed: None }
+    }
+
+    /// The layers in order.
+    ///
+    /// # Errors
+    /// The first thing that went wrong while it was shown something.
+    pub fn finish(self) -> Result<Vec<StepStats>> {
+        match self.failed {
+            Some(error) => Err(error),
+            None => Ok(self.layers.iter().map(|(number, layer)| layer.stats(*number)).collect()),
+        }
+    }
+
+    fn take(&mut self, number: usize, site: Site, value: &Tensor) -> Result<()> {
+        let value = value.detach();
+        if site == Site::Embed {
+            self.tokens = Some(value);
+            return Ok(());
+        }
+        self.seen.insert(site, value);
+        if site != Site::ZOut {
+            return Ok(());
+        }
+        let seen = std::mem::take(&mut self.seen);
+        let before = self.tokens.replace(seen[&Site::ZOut].shallow_clone());
+        let none = Operators::default();
+        let operators = self.operators.get(number).unwrap_or(&none);
+        self.layers.entry(number).or_default().measure(before.as_ref(), &seen, operators)
+    }
+}
+
+impl Probe for StepsProbe<'_> {
+    fn wants(&self, _layer: usize, site: Site) -> bool {
+        self.failed.is_none() && SITES.contains(&site)
+    }
+
+    fn see(&mut self, layer: usize, site: Site, value: &Tensor) {
+        if self.failed.is_none() {
+            self.failed = tch::no_grad(|| self.take(layer, site, value)).err();
+        }
+    }
+}
+
+#[derive(Default)]
+struct Place {
+    rate: Running,
+    compression: Running,
+    reduction: Running,
+    objective: Running,
+}
+
+impl Place {
+    fn stats(&self) -> PlaceStats {
+        let [rate, compression, reduction, objective] =
+            [&self.rate, &self.compression, &self.reduction, &self.objective].map(Running::stat);
+        PlaceStats { rate, compression, reduction, objective }
+    }
+}
+
+#[derive(Default)]
+struct Half {
+    change: Running,
+    falls: u64,
+    alignment: Running,
+}
+
+impl Half {
+    fn take(&mut self, changes: &[f64], alignments: Vec<f64>) {
+        self.falls += changes.iter().filter(|change| **change < 0.0).count() as u64;
+        self.change.extend(changes.iter().copied());
+        self.alignment.extend(alignments);
+    }
+
+    fn stats(&self) -> Option<HalfStep> {
+        let change = self.change.stat();
+        let falls = self.falls as f64 / change.n as f64;
+        (change.n > 0).then(|| HalfStep { change, falls, alignment: self.alignment.stat() })
+    }
+}
+
+#[derive(Default)]
+struct Layer {
+    before: Place,
+    half: Place,
+    after: Place,
+    attention: Half,
+    sparsity: Half,
+}
+
+/// A sample's numbers at one place.
+struct Measured {
+    rate: Vec<f64>,
+    compression: Option<Vec<f64>>,
+    /// |Z|_1.
+    size: Vec<f64>,
+}
+
+impl Layer {
+    fn stats(&self, layer: usize) -> StepStats {
+        let [before, half, after] = [&self.before, &self.half, &self.after].map(Place::stats);
+        StepStats { layer, before, half, after, attention: self.attention.stats(), sparsity: self.sparsity.stats() }
+    }
+
+    fn measure(&mut self, before: Option<&Tensor>, seen: &BTreeMap<Site, Tensor>, operators: &Operators) -> Result<()> {
+        let lambda = operators.lambda;
+        let at = |z: Option<&Tensor>| z.map(|z| Measured::at(&unit(z)?, operators)).transpose();
+        let (start, middle, end) = (at(before)?, at(seen.get(&Site::ZHalf))?, at(seen.get(&Site::ZOut))?);
+        for (place, found) in [(&mut self.before, &start), (&mut self.half, &middle), (&mut self.after, &end)] {
+            if let Some(found) = found {
+                place.take(found, lambda);
+            }
+        }
+        if let (Some(u), Some(start), Some(middle)) = (&operators.u, &start, &middle)
+            && let (Some(a), Some(b)) = (&start.compression, &middle.compression)
+            && let (Some(input), Some(added)) = (seen.get(&Site::AttentionInput), seen.get(&Site::MssaOut))
+        {
+            let downhill = -compression_gradient(&unit(input)?, u, operators.heads)?;
+            let changes: Vec<f64> = b.iter().zip(a).map(|(b, a)| b - a).collect();
+            self.attention.take(&changes, cosines(added, &downhill)?);
+        }
+        if let (true, Some(input), Some(out), Some(end)) =
+            (operators.dictionary.is_some(), seen.get(&Site::IstaInput), seen.get(&Site::ZOut), &end)
+        {
+            let h = unit(input)?;
+            let start = Measured::at(&h, &Operators::default())?;
+            let changes: Vec<f64> = (0..end.rate.len())
+                .map(|i| lambda * (end.size[i] - start.size[i]) - (end.rate[i] - start.rate[i]))
+                .collect();
+            let step = unit(out)?.f_sub(&h)?;
+            self.sparsity.take(&changes, cosines(&step, &proximal_step(&h, lambda)?)?);
+        }
+        Ok(())
+    }
+}
+
+impl Place {
+    fn take(&mut self, found: &Measured, lambda: f64) {
+        self.rate.extend(found.rate.iter().copied());
+        let Some(compression) = &found.compression else { return };
+        for (i, c) in compression.iter().enumerate() {
+            let reduction = found.rate[i] - c;
+            self.compression.push(*c);
+            self.reduction.push(reduction);
+            self.objective.push(reduction - lambda * found.size[i]);
+        }
+    }
+}
+
+impl Measured {
+    /// At unit tokens `[B, n, d]`.
+    fn at(z: &Tensor, operators: &Operators) -> Result<Measured> {
+        let (_, n, d) = z.size3()?;
+        let over = |size: i64| size as f64 / (n as f64 * EPS_SQUARED);
+        let compression = match &operators.u {
+            Some(u) => {
+                let heads = operators.heads;
+                let projected = z.f_linear(&u.f_to_kind(z.kind())?, None::<&Tensor>)?;
+                Some(rates(&projected, heads, over(projected.size3()?.2 / heads), false)?.try_into()?)
+            }
+            None => None,
+        };
+        let size = z.f_abs()?.f_sum_dim_intlist([1i64, 2].as_slice(), false, Kind::Double)?;
+        Ok(Measured { rate: rates(z, 1, over(d), false)?.try_into()?, compression, size: size.try_into()? })
+    }
+}
+
+/// Tokens scaled to norm 1, at least float32.
+fn unit(z: &Tensor) -> Result<Tensor> {
+    let z = if z.kind() == Kind::Double { z.shallow_clone() } else { z.f_to_kind(Kind::Float)? };
+    Ok(z.f_div(&z.f_norm_scalaropt_dim(2, [-1i64].as_slice(), true)?.f_clamp_min(NORM_FLOOR)?)?)
+}
+
+/// The cosine of two tensors of a sample's, sample by sample.
+fn cosines(a: &Tensor, b: &Tensor) -> Result<Vec<f64>> {
+    let [a, b] = [a, b].map(|t| t.f_flatten(1, -1).and_then(|t| t.f_to_kind(Kind::Double)));
+    Ok(Tensor::f_cosine_similarity(&a?, &b?, 1, 1e-300)?.try_into()?)
+}
+
+/// grad R^c = gamma sum_k U_k (I + gamma W_k W_k^T)^{-1} W_k, W_k = U_k^T Z, or with the smaller matrix W_k^T W_k: `[B, n, d]` (NeurIPS eq. 9).
+///
+/// # Shapes
+/// `z`: `[B, n, d]`, `u`: `[K p, d]`.
+///
+/// # Errors
+/// Shapes that do not fit each other.
+pub fn compression_gradient(z: &Tensor, u: &Tensor, heads: i64) -> Result<Tensor> {
+    let (batch, n, _) = z.size3()?;
+    let u = u.f_to_kind(z.kind())?;
+    let width = u.size2()?.0;
+    let p = width / heads;
+    let gamma = p as f64 / (n as f64 * EPS_SQUARED);
+    let w = z.f_linear(&u, None::<&Tensor>)?.f_view([batch, n, heads, p])?.f_transpose(1, 2)?;
+    let solved = resolvent_times(&w, gamma)?;
+    Ok(solved.f_transpose(1, 2)?.f_reshape([batch, n, width])?.f_matmul(&u)?.f_mul_scalar(gamma)?)
+}
+
+/// `w (I + gamma w^T w)^{-1}` for token-major `w`, `[..., n, p]`.
+fn resolvent_times(w: &Tensor, gamma: f64) -> Result<Tensor> {
+    let size = w.size();
+    let [n, p] = [size[size.len() - 2], size[size.len() - 1]];
+    let turned = w.f_transpose(-2, -1)?;
+    let by_tokens = n < p;
+    let gram = if by_tokens { w.f_matmul(&turned)? } else { turned.f_matmul(w)? };
+    let matrix = gram.f_mul_scalar(gamma)?.f_add(&Tensor::f_eye(n.min(p), (w.kind(), w.device()))?)?;
+    let (factor, _info) = matrix.f_linalg_cholesky_ex(false, false)?;
+    match by_tokens {
+        true => Ok(w.f_cholesky_solve(&factor, false)?),
+        false => Ok(turned.f_cholesky_solve(&factor, false)?.f_transpose(-2, -1)?),
+    }
+}
+
+/// A step of MM-prox on `lambda |Z|_1 - R(Z)` over non-negative Z, from `h`: `prox(h + grad R / L) - h`, `L = 9 alpha / 4`.
+fn proximal_step(h: &Tensor, lambda: f64) -> Result<Tensor> {
+    let (_, n, d) = h.size3()?;
+    let alpha = d as f64 / (n as f64 * EPS_SQUARED);
+    let lipschitz = 9.0 * alpha / 4.0;
+    let ahead = h.f_add(&resolvent_times(h, alpha)?.f_mul_scalar(alpha / lipschitz)?)?;
+    Ok(ahead.f_sub_scalar(lambda / lipschitz)?.f_relu()?.f_sub(h)?)
+}

@@ -1,0 +1,78 @@
+//! What a trained network does, layer by layer: one pass over images with every measure of `whitebox-analysis`, and the page that tells what was found.
+
+pub mod pictures;
+mod sections;
+pub mod segmentation;
+pub mod subject;
+
+use anyhow::Result;
+use serde::Serialize;
+use whitebox_analysis::activity::{ActivityProbe, ActivityStats};
+use whitebox_analysis::operators::{self, OperatorStats};
+use whitebox_analysis::steps::{StepStats, StepsProbe};
+use whitebox_analysis::tokens::{TokenStats, TokensProbe};
+use whitebox_analysis::{LayerStats, LayerwiseProbe, Together};
+use whitebox_datasets::Loader;
+
+pub use sections::sections;
+pub use subject::{Network, networks};
+
+use crate::images::images_of;
+
+/// What was measured of a network on some images.
+#[derive(Debug, Serialize)]
+pub struct Measures {
+    /// Which network, on which images.
+    pub subject: String,
+    /// Images seen.
+    pub images: u64,
+    /// Coding rate as the released script has it, and non-zeros.
+    pub layers: Vec<LayerStats>,
+    /// The objective, and what the half-steps do to it.
+    pub steps: Vec<StepStats>,
+    /// Use of the atoms.
+    pub activity: Vec<ActivityStats>,
+    /// Tokens in their subspaces.
+    pub tokens: Vec<TokenStats>,
+    /// The learned operators.
+    pub operators: Vec<OperatorStats>,
+}
+
+/// Measures a network on the first `samples` images of a loader's set (whole batches are taken). `progress` takes (images done, images in all).
+pub fn measure(
+    network: &Network,
+    images: &str,
+    loader: &Loader,
+    samples: u64,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<Measures> {
+    let heads = network.config.heads() as usize;
+    let mut layers = LayerwiseProbe::new(heads);
+    let mut steps = StepsProbe::new(&network.operators);
+    let mut activity = ActivityProbe::default();
+    let mut tokens = TokensProbe::new(heads);
+    let mut seen = 0;
+    let total = samples.min(loader.dataset().len() as u64);
+    for batch in loader.epoch(0, 0) {
+        let batch = batch?;
+        if !batch.labels.is_empty() {
+            let mut probe = Together(vec![&mut layers, &mut steps, &mut activity, &mut tokens]);
+            let _ = tch::no_grad(|| network.model.tokens(&images_of(&batch, network.device), &mut probe))?;
+            seen += batch.labels.len() as u64;
+        }
+        progress(seen.min(total), total);
+        if seen >= samples {
+            break;
+        }
+    }
+    let operators = network.operators.iter().enumerate().map(|(l, o)| operators::measure(l, o));
+    Ok(Measures {
+        subject: format!("{}, {images}", network.name),
+        images: seen,
+        layers: layers.finish()?,
+        steps: steps.finish()?,
+        activity: activity.finish()?,
+        tokens: tokens.finish()?,
+        operators: operators.collect::<whitebox_analysis::Result<_>>()?,
+    })
+}

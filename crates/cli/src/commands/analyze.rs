@@ -1,0 +1,187 @@
+//! `analyze`: opens the white box of a trained network and writes what is found as numbers, figures and one page.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use serde_json::json;
+use tch::Tensor;
+use whitebox_analysis::{Report, Section, count};
+use whitebox_datasets::masks::{self, Masked};
+
+use crate::analysis::segmentation::{self, Scores};
+use crate::analysis::{self, Measures, Network, networks};
+use crate::checkpoint::{ModelUse, open_features};
+use crate::data::{DataConfig, embedded_folder};
+use crate::images::{check_fit, images_of};
+use crate::progress::meter;
+use crate::run_folder::{RunFolder, command_line, commit};
+
+/// Look inside a trained network, layer by layer.
+///
+/// Measures whether each layer does what the theory says: coding rates and the objective, sparsity, the direction of each half-step, the learned operators, tokens in their
+/// subspaces; and shows attention, heads and principal components on single images. Of a run folder the network before its first step is measured too, and half-way
+/// where a checkpoint was kept.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  cargo xtask analyze                                    # the demo's model
+  cargo xtask analyze runs/mine --samples 1000
+  cargo xtask analyze runs/crate --compare runs/vit --out runs/crate-and-vit
+  cargo xtask analyze runs/cifar10 --masks emoji
+  cargo xtask analyze crate.pth --model crate-small --recipe imagenet-crate-small --set data.path=DIR")]
+pub struct AnalyzeArgs {
+    /// A weight file, a run folder or a checkpoint folder [default: the demo's model].
+    checkpoint: Option<PathBuf>,
+    /// Another one, measured on the same images and drawn into the same figures.
+    #[arg(long, value_name = "CHECKPOINT")]
+    compare: Option<PathBuf>,
+    /// Images measured of each part of the set.
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..))]
+    samples: u64,
+    /// Images shown one by one.
+    #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u64).range(1..=32))]
+    shown: u64,
+    /// Score masks found without labels: `emoji` for the drawings in data/, or a folder with images/ and masks/.
+    #[arg(long, value_name = "emoji|DIR")]
+    masks: Option<PathBuf>,
+    /// The folder to write [default: a new one, runs/analysis-DATE].
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    #[command(flatten)]
+    usage: ModelUse,
+}
+
+/// Runs the command.
+pub fn run(args: &AnalyzeArgs) -> Result<()> {
+    let checkpoint = args.checkpoint.as_deref();
+    let (opened, data, device) = args.usage.open_features(checkpoint)?;
+    let sets = data.open()?;
+    let validation = data.eval_loader(sets.validation.clone())?;
+    let training = data.eval_loader(sets.train.clone())?;
+    check_fit(&validation, &opened.config.grid())?;
+    let objects = args.masks.as_deref().map(|masks| objects(masks, args.samples)).transpose()?;
+    let mut all = networks(checkpoint, &opened, device)?;
+    if let Some(other) = &args.compare {
+        let opened = open_features(Some(other), None, &[])?;
+        check_fit(&validation, &opened.config.grid()).with_context(|| format!("--compare {}", other.display()))?;
+        let name = format!("compared ({})", name_of(other));
+        all.push(Network::of_file(&name, &opened, device)?);
+    }
+    let folder = RunFolder::create(args.out.as_deref(), "analysis")?;
+    eprintln!(
+        "{}: {} parameters\nfolder: {}",
+        opened.weights.path.display(),
+        count(opened.config.cost().parameters),
+        folder.path.display()
+    );
+
+    let mut measures = Vec::new();
+    for network in &all {
+        let mut measured = |images: &str, loader| -> Result<()> {
+            eprintln!("{}, {images} images", network.name);
+            let found = analysis::measure(network, images, loader, args.samples, &mut meter("measuring", "images"))?;
+            measures.push(found);
+            Ok(())
+        };
+        measured("validation", &validation)?;
+        if network.name == "trained" {
+            measured("training", &training)?;
+        }
+    }
+    let first = first_images(&validation, args.shown)?;
+    let mut sections = analysis::sections(&measures)?;
+    let mut scores = Vec::new();
+    for network in all.iter().filter(|n| n.name == "trained" || n.name.starts_with("compared")) {
+        sections.push(analysis::pictures::section(network, &first, &data)?);
+    }
+    if let Some(objects) = &objects {
+        for network in &all {
+            eprintln!("{}, objects without labels", network.name);
+            scores.push(segmentation::score(network, &data, objects, &mut meter("finding objects", "images"))?);
+        }
+        let of = args.masks.as_deref().map_or(String::new(), name_of);
+        sections.push(segmentation::section(&scores, objects, &of)?);
+    }
+    let found = Found { measures, scores, sections };
+    write(&folder, args, &opened.weights.path, &data, found)
+}
+
+/// What is written down.
+struct Found {
+    measures: Vec<Measures>,
+    scores: Vec<Scores>,
+    sections: Vec<Section>,
+}
+
+/// At most `wanted` images with masks, evenly out of all there are.
+fn objects(masks: &Path, wanted: u64) -> Result<Vec<Masked>> {
+    let all = match masks == Path::new("emoji") {
+        true => masks::emoji(&embedded_folder()?)?,
+        false => masks::folder(masks)?,
+    };
+    let every = all.len().div_ceil(wanted.min(usize::MAX as u64) as usize).max(1);
+    Ok(all.into_iter().step_by(every).collect())
+}
+
+fn name_of(path: &Path) -> String {
+    path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
+}
+
+/// The first images of a set, `[N, C, H, W]`.
+fn first_images(loader: &whitebox_datasets::Loader, wanted: u64) -> Result<Tensor> {
+    for batch in loader.epoch(0, 0) {
+        let batch = batch?;
+        if !batch.labels.is_empty() {
+            let images = images_of(&batch, tch::Device::Cpu);
+            return Ok(images.narrow(0, 0, (wanted as i64).min(images.size()[0])));
+        }
+    }
+    bail!("not one of the images could be read")
+}
+
+fn write(folder: &RunFolder, args: &AnalyzeArgs, path: &Path, data: &DataConfig, found: Found) -> Result<()> {
+    let Found { measures, scores, sections } = found;
+    let info = json!({
+        "command": command_line(),
+        "version": env!("CARGO_PKG_VERSION"),
+        "commit": commit(),
+        "checkpoint": path,
+        "compared": args.compare,
+        "data": data,
+        "networks": measures,
+        "masks": scores,
+    });
+    folder.write("analysis.json", serde_json::to_string_pretty(&info)?.as_bytes())?;
+    let figures = folder.path.join("figures");
+    std::fs::create_dir_all(&figures).with_context(|| format!("making {}", figures.display()))?;
+    for (number, section) in sections.iter().enumerate() {
+        for (i, figure) in section.figures.iter().enumerate() {
+            folder.write(&format!("figures/{}-{}.svg", number + 1, i + 1), figure.svg.as_bytes())?;
+        }
+        for (i, picture) in section.pictures.iter().enumerate() {
+            folder.write(&format!("figures/{}-picture-{}.png", number + 1, i + 1), &picture.png)?;
+        }
+    }
+    let images = measures.first().map_or(0, |m| m.images);
+    let facts = [
+        ("Checkpoint", path.display().to_string()),
+        ("Command", command_line()),
+        ("Version", format!("whitebox {}", env!("CARGO_PKG_VERSION"))),
+        ("Commit", commit().unwrap_or("not in a clone".into())),
+        ("Images", format!("{} of each part", count(images))),
+    ];
+    let report = Report {
+        title: format!("Inside {}", name_of(args.checkpoint.as_deref().unwrap_or(path))),
+        summary: vec![format!(
+            "Every layer of a network was measured on {} images of each part of its data: whether it compresses, whether it sparsifies, and whether what it has learned is what the \
+             theory takes it for.",
+            count(images)
+        )],
+        facts: facts.into_iter().map(|(k, v)| (k.to_owned(), v)).collect(),
+        sections,
+        ..Report::default()
+    };
+    folder.write("report.html", report.render()?.as_bytes())?;
+    crate::say(&format!("report:   {}", folder.path.join("report.html").display()))?;
+    crate::say(&format!("numbers:  {}", folder.path.join("analysis.json").display()))
+}
