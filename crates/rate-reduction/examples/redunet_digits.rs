@@ -1,4 +1,5 @@
-//! ReduNet on the digits of `data/digits.csv.gz` (8 x 8 pixels): on vectors, and on images of any cyclic translation.
+//! ReduNet on the digits of `data/digits.csv.gz` (8 x 8 pixels): on vectors, on images that may be anywhere (cyclic
+//! translations), and on rings of images that may be turned (rotations).
 //!
 //! ```text
 //! zcat data/digits.csv.gz | cargo run -p rate-reduction --example redunet_digits
@@ -10,16 +11,17 @@ use std::error::Error;
 use std::io::BufRead;
 use std::time::Instant;
 
-use ndarray::{Array2, Array4, s};
+use ndarray::{Array2, Array4, Axis};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
-use rate_reduction::redunet::FilterBank;
-use rate_reduction::{
-    Memberships, NearestSubspace, Precision, ReduNet, ReduNetConfig, Result, ShiftReduNet, Shifts, Width,
-};
+use rate_reduction::redunet::{FilterBank, polar_rings};
+use rate_reduction::theory::invariance::{Labelled, run_on_signals};
+use rate_reduction::{Memberships, NearestSubspace, Precision, ReduNet, ReduNetConfig, Result, Width};
 
 const SIDE: usize = 8;
 const CLASSES: usize = 10;
+const RINGS: usize = 4;
+const ANGLES: usize = 32;
 /// Directions of a class: of 64 on vectors; over shifts of `64 C`, where those of one image alone are 64.
 const WIDTH: Width = Width::Rank(6);
 const SHIFT_WIDTH: Width = Width::Energy(0.95);
@@ -35,12 +37,17 @@ impl Digits {
         self.images.to_shape((self.labels.len(), SIDE * SIDE)).expect("8 x 8 pixels").t().to_owned()
     }
 
-    /// Every image moved on by its own number of rows and columns.
-    fn translated(&self) -> Self {
-        let images = Array4::from_shape_fn(self.images.raw_dim(), |(i, c, y, x)| {
-            self.images[(i, c, (y + i) % SIDE, (x + i / SIDE) % SIDE)]
-        });
-        Self { images, labels: self.labels.clone() }
+    fn labelled<'a>(&'a self, signals: &'a Array4<f64>) -> Labelled<'a, f64> {
+        Labelled { signals: signals.view(), labels: &self.labels }
+    }
+
+    /// Every image on rings, a channel a ring.
+    fn rings(&self) -> Result<Array4<f64>> {
+        let mut rings = Array4::zeros((self.labels.len(), RINGS, 1, ANGLES));
+        for (mut ring, image) in rings.axis_iter_mut(Axis(0)).zip(self.images.axis_iter(Axis(0))) {
+            ring.index_axis_mut(Axis(1), 0).assign(&polar_rings(image.index_axis(Axis(0), 0), RINGS, ANGLES)?);
+        }
+        Ok(rings)
     }
 }
 
@@ -70,7 +77,12 @@ fn main() -> std::result::Result<(), Box<dyn Error>> {
     let (each, channels, layers) = (next(20)?, next(15)?, next(25)?);
     let (train, test) = read(each)?;
     vectors(&train, &test, layers)?;
-    translations(&train, &test, channels, layers)?;
+    let filters = |inputs, rows, columns| {
+        FilterBank::random(channels, inputs, rows, columns, true, &mut ChaCha8Rng::seed_from_u64(0))
+    };
+    moved("translations", train.labelled(&train.images), test.labelled(&test.images), &filters(1, 3, 3)?, layers)?;
+    let rings = (train.rings()?, test.rings()?);
+    moved("rotations", train.labelled(&rings.0), test.labelled(&rings.1), &filters(RINGS, 1, 5)?, layers)?;
     Ok(())
 }
 
@@ -94,34 +106,21 @@ fn vectors(train: &Digits, test: &Digits, layers: usize) -> Result<()> {
     Ok(())
 }
 
-fn translations(train: &Digits, test: &Digits, channels: usize, layers: usize) -> Result<()> {
+/// Unseen signals as they are, and moved around, before and after a network that counts both as the same.
+fn moved(
+    what: &str,
+    train: Labelled<'_, f64>,
+    test: Labelled<'_, f64>,
+    bank: &FilterBank<f64>,
+    layers: usize,
+) -> Result<()> {
     let clock = Instant::now();
-    let bank = FilterBank::random(channels, 1, 3, 3, true, &mut ChaCha8Rng::seed_from_u64(0))?;
-    let lifted = bank.lift(train.images.view())?;
-    let (new, moved) = (bank.lift(test.images.view())?, bank.lift(test.translated().images.view())?);
-    let memberships = Memberships::from_labels(&train.labels, CLASSES)?;
-    let (network, features) = ShiftReduNet::build(lifted.view(), &memberships, config(layers)?, |_, _| ())?;
-    let ends = (network.objectives()[0].value(), network.objectives()[layers].value());
-    println!("translations, {channels} channels: Delta R {:.3} to {:.3} nats", ends.0, ends.1);
-    let shifts: &Shifts<f64> = network.shifts();
-    let fit = |signals: &Array4<f64>| {
-        NearestSubspace::fit_shifts(shifts, shifts.tokens(signals.view())?.view(), &train.labels, CLASSES, SHIFT_WIDTH)
-    };
-    let (before, after) = (fit(&lifted)?, fit(&features)?);
-    println!(
-        "  class 0 spans {} of {} directions before, {} after",
-        before.dimensions()[0],
-        channels * SIDE * SIDE,
-        after.dimensions()[0]
-    );
-    let right = |fitted: &NearestSubspace<f64>, signals: &Array4<f64>| {
-        fitted.accuracy(shifts.tokens(signals.view())?.view(), &test.labels)
-    };
-    println!("  new images right {:.4}, translated {:.4}", right(&before, &new)?, right(&before, &moved)?);
-    let (new, moved) = (network.forward(new.view())?, network.forward(moved.view())?);
-    println!("  after {layers} layers {:.4}, translated {:.4}", right(&after, &new)?, right(&after, &moved)?);
-    let first = after.energies(shifts.tokens(new.slice(s![..1, .., .., ..]))?.view())?;
-    println!("  shares of the first image's energy by class: {:.2}", first.column(0));
+    let run = run_on_signals(train, test, CLASSES, Some(bank), config(layers)?, SHIFT_WIDTH, |_, _| ())?;
+    let ends = (run.network.objectives()[0].value(), run.network.objectives()[layers].value());
+    println!("{what}: Delta R {:.3} to {:.3} nats", ends.0, ends.1);
+    println!("  new images right {:.4}, moved {:.4}", run.before.as_they_are, run.before.moved);
+    println!("  after {layers} layers {:.4}, moved {:.4}", run.after.as_they_are, run.after.moved);
+    println!("  moved features differ from features of the moved by {:.1e}", run.equivariance_error);
     println!("  {:.1} s", clock.elapsed().as_secs_f64());
     Ok(())
 }

@@ -17,6 +17,7 @@
 //! | [`ReduNet`], [`ReduNetConfig`] | the network on vectors |
 //! | [`ShiftReduNet`], [`Shifts`] | the network invariant to cyclic shifts of signals and images: convolutions |
 //! | [`FilterBank`], [`polar_rings`] | what goes before it: more channels; rings on which a rotation is a shift |
+//! | [`cyclic_shift`] | signals moved around |
 //! | [`NearestSubspace`](crate::NearestSubspace) | the classifier that goes behind it |
 //!
 //! The book's training algorithm prints `alpha_k` with the data's dimension and gamma_k with `tr(Pi_k)` over it; the
@@ -54,7 +55,7 @@ pub use invariant::ShiftReduNet;
 pub use lift::FilterBank;
 pub use network::{ReduNetConfig, Stage, TrainingMemberships};
 pub use polar::polar_rings;
-pub use shifts::Shifts;
+pub use shifts::{Shifts, cyclic_shift};
 
 use crate::{Mcr2, Memberships, Real, Result, check, unit_norm};
 use network::Network;

@@ -7,6 +7,7 @@ use common::*;
 use ndarray::{Array2, Array4, ArrayView4, Axis, array, concatenate, s};
 use proptest::prelude::*;
 use rate_reduction::redunet::*;
+use rate_reduction::theory::invariance::*;
 use rate_reduction::*;
 
 /// Channels, height, width, samples, classes, a seed.
@@ -19,12 +20,6 @@ fn noise(samples: usize, c: usize, h: usize, w: usize, seed: u64) -> Array4<f64>
     gaussian(samples, c * h * w, &mut rng(seed)).into_shape_with_order((samples, c, h, w)).unwrap()
 }
 
-/// Rows and columns moved on, around the ends.
-fn shifted(signals: ArrayView4<'_, f64>, down: usize, along: usize) -> Array4<f64> {
-    let (_, _, h, w) = signals.dim();
-    Array4::from_shape_fn(signals.dim(), |(i, c, y, x)| signals[(i, c, (y + h - down) % h, (x + w - along) % w)])
-}
-
 /// Samples as columns.
 fn columns(signals: ArrayView4<'_, f64>) -> Array2<f64> {
     let samples = signals.dim().0;
@@ -34,7 +29,8 @@ fn columns(signals: ArrayView4<'_, f64>) -> Array2<f64> {
 /// All shifts of all samples as columns, shift by shift; the first N are the samples themselves.
 fn all_shifts(signals: ArrayView4<'_, f64>) -> Array2<f64> {
     let (_, _, h, w) = signals.dim();
-    let moved: Vec<_> = (0..h * w).map(|shift| columns(shifted(signals.view(), shift / w, shift % w).view())).collect();
+    let moved: Vec<_> =
+        (0..h * w).map(|shift| columns(cyclic_shift(signals.view(), shift / w, shift % w).view())).collect();
     concatenate(Axis(1), &moved.iter().map(|m| m.view()).collect::<Vec<_>>()).unwrap()
 }
 
@@ -106,8 +102,8 @@ proptest! {
         let (network, _) = ShiftReduNet::build(signals.view(), &pi, config, |_, _| ()).unwrap();
         let new = noise(2, c, h, w, seed ^ 2);
         let (down, along) = (down % h, along % w);
-        let first = network.forward(shifted(new.view(), down, along).view()).unwrap();
-        let last = shifted(network.forward(new.view()).unwrap().view(), down, along);
+        let first = network.forward(cyclic_shift(new.view(), down, along).view()).unwrap();
+        let last = cyclic_shift(network.forward(new.view()).unwrap().view(), down, along);
         prop_assert!(relative(columns(first.view()).view(), columns(last.view()).view()) < 1e-9);
     }
 
@@ -152,7 +148,7 @@ proptest! {
         }
         // A subspace over shifts holds as much of a shifted signal.
         let held = |signals: Array4<f64>| by_frequency.energies(shifts.tokens(signals.view()).unwrap().view()).unwrap();
-        let off = held(shifted(probe.view(), h / 2, w / 2)) - held(probe);
+        let off = held(cyclic_shift(probe.view(), h / 2, w / 2)) - held(probe);
         prop_assert!(off.iter().all(|off| off.abs() < 1e-10));
     }
 
@@ -172,8 +168,8 @@ proptest! {
             let wanted = if rectified { f64::max(sum, 0.0) } else { sum };
             prop_assert!((response - wanted).abs() < 1e-12);
         }
-        let first = bank.lift(shifted(signals.view(), h / 2, w - 1).view()).unwrap();
-        prop_assert!((first - shifted(lifted.view(), h / 2, w - 1)).iter().all(|off| off.abs() < 1e-12));
+        let first = bank.lift(cyclic_shift(signals.view(), h / 2, w - 1).view()).unwrap();
+        prop_assert!((first - cyclic_shift(lifted.view(), h / 2, w - 1)).iter().all(|off| off.abs() < 1e-12));
     }
 
     #[test]
@@ -212,25 +208,60 @@ fn lifted_series_are_told_apart_at_any_shift() {
     let (train, labels) = series(10, 24, 1);
     let (new, new_labels) = series(20, 24, 2);
     let bank = FilterBank::random(7, 1, 1, 5, true, &mut rng(3)).unwrap();
-    let (train, new) = (bank.lift(train.view()).unwrap(), bank.lift(new.view()).unwrap());
     let config = ReduNetConfig::new(30, 0.5, Precision::from_eps_squared(0.1).unwrap());
-    let pi = Memberships::from_labels(&labels, 2).unwrap();
-    let (network, features) = ShiftReduNet::build(train.view(), &pi, config, |_, _| ()).unwrap();
-    let values: Vec<f64> = network.objectives().iter().map(Mcr2::value).collect();
+    let training = Labelled { signals: train.view(), labels: &labels };
+    let unseen = Labelled { signals: new.view(), labels: &new_labels };
+    let run = |bank| run_on_signals(training, unseen, 2, bank, config, Width::Energy(0.95), |_, _| ()).unwrap();
+    let found = run(Some(&bank));
+    let values: Vec<f64> = found.network.objectives().iter().map(Mcr2::value).collect();
     assert!(values.is_sorted(), "{values:?}");
-    let shifts = network.shifts();
-    let width = Width::Energy(0.95);
-    let before = NearestSubspace::fit_shifts(shifts, shifts.tokens(train.view()).unwrap().view(), &labels, 2, width);
-    let fitted = NearestSubspace::fit_shifts(shifts, shifts.tokens(features.view()).unwrap().view(), &labels, 2, width);
-    let (before, fitted) = (before.unwrap(), fitted.unwrap());
-    for shift in [0, 7] {
-        let moved = shifted(new.view(), 0, shift);
-        let features = network.forward(moved.view()).unwrap();
-        let accuracy = fitted.accuracy(shifts.tokens(features.view()).unwrap().view(), &new_labels).unwrap();
-        let raw = before.accuracy(shifts.tokens(moved.view()).unwrap().view(), &new_labels).unwrap();
-        assert!(accuracy > 0.95, "shift {shift}: {accuracy}, before the network {raw}");
+    assert!(found.after.as_they_are > 0.95 && found.after.moved == found.after.as_they_are, "{:?}", found.after);
+    assert!(found.equivariance_error < 1e-9, "{}", found.equivariance_error);
+    assert!(found.subspaces_after.coherence().unwrap() < found.subspaces_before.coherence().unwrap());
+    // With the one channel that they have, both classes fill the frequencies that they share.
+    let single = run(None);
+    assert!(single.subspaces_after.coherence().unwrap() > 0.999);
+
+    let none = Labelled { labels: &labels[1..], ..training };
+    let tried = |training, unseen| run_on_signals(training, unseen, 2, None, config, Width::Rank(1), |_, _| ());
+    assert!(tried(none, unseen).is_err() && tried(training, none).is_err());
+    let odd = vec![2; new_labels.len()];
+    assert!(tried(training, Labelled { labels: &odd, ..unseen }).is_err());
+}
+
+#[test]
+fn a_shift_moves_what_was_first() {
+    let signals = Array4::from_shape_fn((1, 1, 2, 3), |(.., y, x)| (3 * y + x) as f64);
+    let moved = cyclic_shift(signals.view(), 3, 5);
+    assert_eq!(moved.slice(s![0, 0, .., ..]), array![[4.0, 5.0, 3.0], [1.0, 2.0, 0.0]]);
+}
+
+#[test]
+fn the_released_scaling_is_that_of_n_times_eps_squared() {
+    // One channel of two points: both frequencies are numbers, by (a + b)/sqrt(2) and (a - b)/sqrt(2) as released.
+    let signals = noise(3, 1, 1, 2, 8);
+    let unit = unit_norm(columns(signals.view()).view()).unwrap();
+    let alpha = eps(0.5).alpha(1, 3).unwrap();
+    let energy = |sign: f64| unit.columns().into_iter().map(|z| (z[0] + sign * z[1]).powi(2) / 2.0).sum::<f64>();
+    let precision = Precision::from_eps_squared(2.0 * 0.25).unwrap();
+    let config = ReduNetConfig::new(1, 0.5, precision);
+    let (network, _) = ShiftReduNet::build(signals.view(), &memberships(3, 1, 1), config, |_, _| ()).unwrap();
+    for sign in [1.0, -1.0] {
+        let wave = Array4::from_shape_fn((1, 1, 1, 2), |(.., x)| if x == 0 { 1.0 } else { sign });
+        let expanded = network.expand(0, wave.view()).unwrap();
+        let released = alpha / (1.0 + alpha * energy(sign));
+        assert!((expanded[(0, 0, 0, 0)] * 2.0 - released).abs() < 1e-12, "eta times 2 makes up for the rest");
     }
-    assert!(fitted.coherence().unwrap() < before.coherence().unwrap());
+}
+
+#[test]
+fn single_precision_follows_double() {
+    let signals = noise(6, 2, 2, 3, 9);
+    let config = ReduNetConfig { lambda: 2.0, ..ReduNetConfig::new(5, 0.4, eps(0.5)) };
+    let (_, double) = ShiftReduNet::build(signals.view(), &memberships(6, 2, 1), config, |_, _| ()).unwrap();
+    let pi = Memberships::from_labels(&labels(6, 2), 2).unwrap();
+    let (_, single) = ShiftReduNet::build(signals.mapv(|v| v as f32).view(), &pi, config, |_, _| ()).unwrap();
+    assert!(relative(columns(single.mapv(f64::from).view()).view(), columns(double.view()).view()) < 1e-4);
 }
 
 #[test]
@@ -264,7 +295,7 @@ fn bad_inputs_are_errors_that_say_so() {
     assert!(network.expand(1, signals.view()).is_err() && network.compress(0, 2, signals.view()).is_err());
     assert!(network.forward_observed(signals.view(), Some(&memberships(4, 4, 1)), |_| ()).is_err());
     assert!(Shifts::<f64>::line(0, 3).is_err() && Shifts::<f64>::grid(1, 0, 3).is_err());
-    assert!(Shifts::<f64>::grid(1, usize::MAX, 2).is_err(), "its basis cannot be held");
+    assert!(Shifts::<f64>::grid(1, usize::MAX, 2).is_err() && Shifts::<f64>::line(usize::MAX, 2).is_err());
     let shifts = Shifts::line(2, 3).unwrap();
     assert!(shifts.signals(Array2::<f64>::zeros((5, 1)).view()).is_err());
     assert!(NearestSubspace::fit_shifts(&shifts, Array2::<f64>::ones((5, 1)).view(), &[0], 1, Width::Rank(1)).is_err());
@@ -278,5 +309,6 @@ fn bad_inputs_are_errors_that_say_so() {
     assert!(FilterBank::<f64>::random(3, 2, 0, 2, false, &mut rng(1)).is_err());
     assert!(FilterBank::new((noise(1, 1, 1, 1, 1) * f64::NAN).view(), true).is_err());
     assert!(polar_rings(array![[1.0]].view(), 0, 1).is_err() && polar_rings(array![[1.0]].view(), 1, 0).is_err());
+    assert!(polar_rings(array![[1.0]].view(), usize::MAX, 2).is_err());
     assert!(polar_rings(array![[f64::NAN]].view(), 1, 1).is_err());
 }

@@ -14,17 +14,22 @@ use ndarray::{Array2, ArrayView2};
 
 use crate::{Error, Real, Result, check};
 
+/// Points of the rings, at most.
+const MOST_POINTS: usize = 1 << 28;
+
 /// An image on `radii` rings of `angles` points each.
 ///
 /// # Shapes
 /// `image` is `height x width`; the result is `radii x angles`, a channel a ring.
 ///
 /// # Errors
-/// The image must be finite and not empty; neither number may be 0.
+/// The image must be finite and not empty; neither number may be 0, nor their product above 2^28.
 pub fn polar_rings<A: Real>(image: ArrayView2<'_, A>, radii: usize, angles: usize) -> Result<Array2<A>> {
     check::matrix("the image", image)?;
-    if radii == 0 || angles == 0 {
-        return Err(Error::Parameter { name: "radii or angles", value: 0.0, expected: "at least 1" });
+    let points = radii.saturating_mul(angles);
+    if !(1..=MOST_POINTS).contains(&points) {
+        let expected = "at least 1 and at most 2^28";
+        return Err(Error::Parameter { name: "radii times angles", value: points as f64, expected });
     }
     let (height, width) = image.dim();
     let centre = ((height - 1) as f64 / 2.0, (width - 1) as f64 / 2.0);

@@ -25,6 +25,12 @@ use ndarray::{Array2, Array4, ArrayView2, ArrayView4, Axis, s};
 use super::split::Split;
 use crate::{Error, Real, Result, check, product::product};
 
+/// Points of a signal, at most: the basis of 16384 fills 2 GB in f64.
+const MOST_POINTS: usize = 1 << 14;
+
+/// Channels, at most: beyond it a single operator is as large as that.
+const MOST_CHANNELS: usize = 1 << 14;
+
 /// Signals of C channels on a grid whose cyclic shifts are counted as the same: `height x width` points, 1 row for
 /// series.
 #[derive(Debug, Clone, PartialEq)]
@@ -42,7 +48,7 @@ impl<A: Real> Shifts<A> {
     /// Series of this many channels and points.
     ///
     /// # Errors
-    /// Neither may be 0.
+    /// Neither may be 0 or above 16384.
     pub fn line(channels: usize, length: usize) -> Result<Self> {
         Self::grid(channels, 1, length)
     }
@@ -50,12 +56,18 @@ impl<A: Real> Shifts<A> {
     /// Images of this many channels, rows and columns.
     ///
     /// # Errors
-    /// None may be 0.
+    /// None may be 0; height times width and channels may be 16384 at most.
     pub fn grid(channels: usize, height: usize, width: usize) -> Result<Self> {
-        let points = height.checked_mul(width).and_then(|n| n.checked_mul(n).and(Some(n))).unwrap_or(0);
-        if channels == 0 || points == 0 {
-            let expected = "positive, with a number of points whose square can be addressed";
+        let points = height.saturating_mul(width);
+        if channels.saturating_mul(points) == 0 {
+            let expected = "at least 1 of each";
             return Err(Error::Parameter { name: "channels, height or width", value: 0.0, expected });
+        }
+        if points > MOST_POINTS || channels > MOST_CHANNELS {
+            let (name, value) =
+                if points > MOST_POINTS { ("height times width", points) } else { ("channels", channels) };
+            let expected = "at most 16384: work on smaller images, or on patches of them";
+            return Err(Error::Parameter { name, value: value as f64, expected });
         }
         let mut basis = Array2::zeros((points, points));
         let (mut paired, mut row) = (Vec::new(), 0);
@@ -138,6 +150,16 @@ impl<A: Real> Shifts<A> {
         check::matrix("the tokens", tokens)?;
         check::shape("the tokens", tokens.shape(), &[self.channels * self.basis.nrows(), tokens.ncols()])
     }
+}
+
+/// Signals moved by some rows and columns, around the ends: what was at (0, 0) comes to (down, along).
+///
+/// # Shapes
+/// `signals` and the result are `N x C x height x width`.
+pub fn cyclic_shift<A: Real>(signals: ArrayView4<'_, A>, down: usize, along: usize) -> Array4<A> {
+    let (_, _, height, width) = signals.dim();
+    let from = |at: usize, by: usize, size: usize| (at + size - by % size) % size;
+    Array4::from_shape_fn(signals.dim(), |(i, c, y, x)| signals[(i, c, from(y, down, height), from(x, along, width))])
 }
 
 /// A row of numbers for each sample, all finite.
