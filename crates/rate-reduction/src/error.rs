@@ -53,6 +53,16 @@ pub enum Error {
         /// The shape that fits the other arguments.
         expected: Vec<usize>,
     },
+    /// Signals or images that are not of the shape a network or a bank of filters was made for.
+    #[error(
+        "the signals have shape {found:?}, but {expected} was expected: samples first, then channels, rows, columns"
+    )]
+    Signals {
+        /// The shape found.
+        found: Vec<usize>,
+        /// The shape that fits.
+        expected: String,
+    },
     /// A matrix of `columns` columns cannot be cut into `heads` equal bases.
     #[error(
         "{columns} columns cannot be cut into {heads} equal bases: the number of columns must be a positive multiple of the number of heads"

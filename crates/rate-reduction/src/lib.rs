@@ -16,10 +16,12 @@ mod mcr2;
 mod mm_prox;
 mod mssa;
 mod multi_head;
+mod nearest;
 mod objective;
 mod precision;
 mod product;
 mod real;
+pub mod redunet;
 mod resolvent;
 mod subspace;
 pub mod theory;
@@ -44,9 +46,11 @@ pub use mcr2::{Mcr2, Memberships, mcr2, mcr2_gradient};
 pub use mm_prox::{mm_prox, mm_prox_closed, mm_prox_objective};
 pub use mssa::{attention_map, column_softmax, mssa, mssa_step, ssa};
 pub use multi_head::{MultiHead, MultiHeadGradient, ssa_backward};
+pub use nearest::{NearestSubspace, Width};
 pub use objective::{SparseRateReduction, Sparsity, nonzero_fraction, sparse_rate_reduction};
 pub use precision::Precision;
 pub use real::Real;
+pub use redunet::{ReduNet, ReduNetConfig, ShiftReduNet, Shifts};
 pub use resolvent::Form;
 pub use subspace::{
     coherence, mutual_coherence, nearest_subspace, orthonormality_error, orthonormalize, random_codebook, unit_norm,

@@ -64,6 +64,21 @@ impl<A: Real> Memberships<A> {
         self.pi.view()
     }
 
+    /// K, the number of classes, those without members among them.
+    pub fn classes(&self) -> usize {
+        self.pi.nrows()
+    }
+
+    /// N, the number of tokens.
+    pub fn tokens(&self) -> usize {
+        self.pi.ncols()
+    }
+
+    /// `tr(Pi_k)` of every class.
+    pub(crate) fn masses(&self) -> Vec<f64> {
+        self.pi.axis_iter(Axis(0)).map(|pi| pi.iter().map(|v| v.wide()).sum()).collect()
+    }
+
     /// One value a class with members: `f(Pi_k^{1/2} / tr(Pi_k)^{1/2}, tr(Pi_k) / N)`.
     ///
     /// The trace is moved from alpha_k into the weights, so that a class of next to no mass does not overflow.

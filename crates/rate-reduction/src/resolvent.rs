@@ -65,6 +65,26 @@ fn log_det_of<A: Real>(sigma: &Array1<A>, c: A) -> A {
     A::of(sigma.iter().map(|s| (c.wide() * s.wide() * s.wide()).ln_1p()).sum())
 }
 
+/// `(I_d + c X X^T)^{-1}` and `1/2 logdet(I_d + c X X^T)` for a checked X and `c >= 0`.
+///
+/// With fewer tokens than dimensions it is `I - c X (I_N + c X^T X)^{-1} X^T`, which factorises the smaller matrix.
+pub(crate) fn inverse_over_features<A: Real>(x: ArrayView2<'_, A>, c: A) -> Result<(Array2<A>, A)> {
+    let form = Form::smaller(x.nrows(), x.ncols());
+    if form == Form::Features
+        && let Some(factor) = factor(x, c, form)?
+    {
+        let rate = check::computed_scalar("logdet(I + c X X^T)", factor.log_det() * A::of(0.5))?;
+        return Ok((check::computed("(I + c X X^T)^{-1}", factor.inverse())?, rate));
+    }
+    let resolvent = Resolvent::new(x, c)?;
+    let rate = resolvent.rate()?;
+    let inverse = match form {
+        Form::Features => resolvent.inverse,
+        Form::Tokens => Array2::eye(x.nrows()) - product(A::of(1.0), resolvent.filtered.view(), x.t()),
+    };
+    Ok((check::computed("(I + c X X^T)^{-1}", inverse)?, rate))
+}
+
 /// The log-determinant, the inverse of the smaller form, and `c X (I + c X^T X)^{-1}`.
 pub(crate) struct Resolvent<A> {
     c: A,

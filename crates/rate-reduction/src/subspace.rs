@@ -106,15 +106,20 @@ pub fn coherence<A: Real>(codebook: &Codebook<A>) -> Result<A> {
 }
 
 /// As [`coherence`], of orthonormal bases that may differ in width.
-pub(crate) fn largest_cosine<A: Real>(bases: &[Array2<A>]) -> Result<A> {
+fn largest_cosine<A: Real>(bases: &[Array2<A>]) -> Result<A> {
     let mut largest = A::of(0.0);
     for (k, a) in bases.iter().enumerate() {
         for b in &bases[..k] {
-            let (_, sigma, _) = dense(a.t().dot(b).view()).svd(false, false).map_err(|e| lapack("U_k^T U_l", e))?;
-            largest = sigma.iter().copied().fold(largest, |top, s| if s > top { s } else { top });
+            largest = cosines(a, b)?.into_iter().fold(largest, |top, s| if s > top { s } else { top });
         }
     }
     Ok(largest)
+}
+
+/// The cosines of the principal angles between the spans of two orthonormal bases, falling.
+pub(crate) fn cosines<A: Real>(a: &Array2<A>, b: &Array2<A>) -> Result<Vec<A>> {
+    let (_, sigma, _) = dense(a.t().dot(b).view()).svd(false, false).map_err(|e| lapack("U_k^T U_l", e))?;
+    Ok(sigma.to_vec())
 }
 
 /// The largest cosine between two different columns of a dictionary, `max_{i != j} |<d_i, d_j>| / (||d_i|| ||d_j||)`.

@@ -7,6 +7,8 @@
 //! | [`flow`] | many small denoising steps lead from pure noise to the mixture, and back | NIPS figure 2; JMLR on encoder and decoder |
 //! | [`score_relation`] | the gradient of R^c takes away noise faster than signal | JMLR Theorem 6 |
 //! | [`attention_only`] | attention alone multiplies the signal-to-noise ratio by a known factor in every layer | book, attention-only transformer |
+//! | [`redunet`] | layers built forward from data bring three clusters on the sphere to right angles, and new samples with them | book ch. 4; JMLR figure 1 |
+//! | [`invariance`] | built from signals with all their shifts, the layers are convolutions, and moved signals have moved features | book ch. 4 |
 //! | [`ascent`], [`optima`], [`configurations`] | what maximises the objective is compressed, linearised and sparse | NIPS section 2.1, JMLR figures 3 and 5, book on MCR^2 |
 //!
 //! They call the formulas of this crate and hold none of them twice. Random numbers come from a generator that the
@@ -17,8 +19,10 @@ pub mod attention_only;
 pub mod configurations;
 pub mod denoising;
 pub mod flow;
+pub mod invariance;
 pub mod mixture;
 pub mod optima;
+pub mod redunet;
 pub mod sampling;
 pub mod score_relation;
 

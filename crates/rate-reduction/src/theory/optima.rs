@@ -22,9 +22,9 @@ use ndarray_linalg::SVDDC;
 
 use super::denoising::own_and_rest;
 use super::energy;
+use crate::nearest::admit_labels;
 use crate::resolvent::{dense, lapack};
-use crate::subspace::largest_cosine;
-use crate::{Codebook, Error, Precision, Real, Result, check, nearest_subspace};
+use crate::{Codebook, Error, NearestSubspace, Precision, Real, Result, Width, nearest_subspace};
 
 /// The squared singular values of every class at a maximum of the regularised MCR^2, for classes of these sizes.
 ///
@@ -101,20 +101,7 @@ pub fn class_codebook<A: Real>(
 /// # Errors
 /// As for [`class_spectra`]; `share` must be above 0 and at most 1.
 pub fn class_coherence<A: Real>(z: ArrayView2<'_, A>, labels: &[usize], classes: usize, share: f64) -> Result<A> {
-    if !(share > 0.0 && share <= 1.0) {
-        return Err(Error::Parameter { name: "the share of energy", value: share, expected: "above 0 and at most 1" });
-    }
-    let basis = |k| {
-        let (u, sigma) = decomposed(z, labels, classes, k)?;
-        let wanted = share * sigma.iter().map(|s| s * s).sum::<f64>();
-        let (mut held, mut width) = (0.0, 0);
-        while held < wanted && width < sigma.len() {
-            held += sigma[width] * sigma[width];
-            width += 1;
-        }
-        Ok(u.slice(s![.., ..width.max(1)]).to_owned())
-    };
-    largest_cosine(&(0..classes).map(basis).collect::<Result<Vec<_>>>()?)
+    Ok(A::of(NearestSubspace::fit(z, labels, classes, Width::Energy(share))?.coherence()?))
 }
 
 /// The share of the tokens' energy outside the subspace that is nearest to each: what a fixed codebook fails to explain
@@ -140,7 +127,7 @@ pub fn outside_nearest<A: Real>(z: ArrayView2<'_, A>, codebook: &Codebook<A>) ->
 /// # Errors
 /// As for [`class_spectra`]; not all tokens may be zero.
 pub fn off_axis_energy<A: Real>(z: ArrayView2<'_, A>, labels: &[usize], classes: usize) -> Result<f64> {
-    admit(z, labels, classes)?;
+    admit_labels(z, labels, classes)?;
     let mut held = Array2::<f64>::zeros((z.nrows(), classes));
     for ((axis, token), v) in z.indexed_iter() {
         held[(axis, labels[token])] += v.wide().powi(2);
@@ -178,7 +165,7 @@ fn decomposed<A: Real>(
     classes: usize,
     k: usize,
 ) -> Result<(Array2<A>, Vec<f64>)> {
-    admit(z, labels, classes)?;
+    admit_labels(z, labels, classes)?;
     let mine: Vec<usize> = labels.iter().enumerate().filter(|(_, l)| **l == k).map(|(i, _)| i).collect();
     if mine.is_empty() {
         return Err(Error::Empty { what: "a class", rows: z.nrows(), columns: 0 });
@@ -187,13 +174,4 @@ fn decomposed<A: Real>(
     let tokens = dense(z.select(Axis(1), &mine).view());
     let (u, sigma, _) = tokens.svddc(ndarray_linalg::JobSvd::Some).map_err(|e| lapack("a class of tokens", e))?;
     Ok((u.ok_or(missing)?, sigma.iter().map(|s| s.wide()).collect()))
-}
-
-fn admit<A: Real>(z: ArrayView2<'_, A>, labels: &[usize], classes: usize) -> Result<()> {
-    check::matrix("Z", z)?;
-    check::shape("the labels", &[labels.len()], &[z.ncols()])?;
-    match labels.iter().position(|l| *l >= classes) {
-        Some(token) => Err(Error::Label { token, label: labels[token], classes }),
-        None => Ok(()),
-    }
 }
