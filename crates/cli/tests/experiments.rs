@@ -43,7 +43,7 @@ fn rows<'a>(numbers: &'a Value, key: &str) -> &'a Vec<Value> {
 #[test]
 fn they_are_listed() {
     let list = said(Path::new("."), &["experiment", "list"]);
-    for name in ["denoising", "inversion", "snr", "optima"] {
+    for name in ["denoising", "inversion", "snr", "optima", "redunet", "mcr2"] {
         assert!(list.lines().any(|line| line.starts_with(name)), "{name} in {list}");
     }
 }
@@ -85,6 +85,31 @@ fn optima_are_far_apart_and_along_the_axes() {
     assert!(of(0.0, "off_axis") > 0.3 && of(0.02, "off_axis") < 0.05, "{ascent:?}");
     let classes = rows(&numbers["spectrum"], "classes");
     assert!(classes.iter().all(|c| c["error"].as_f64().unwrap() < 0.02), "{classes:?}");
+}
+
+#[test]
+fn redunet_climbs_and_tells_unseen_tokens_apart() {
+    let numbers = quick("redunet", &["redunet-objective", "redunet-similarity", "redunet-digits"]);
+    for row in rows(&numbers, "gaussians") {
+        let of = |field: &str| row[field].as_f64().unwrap();
+        assert!(of("least_rise") >= 0.0 && of("last") > of("first"), "{row}");
+        assert!(of("held_out_after") > 0.95, "{row}");
+    }
+    let digits = rows(&numbers, "digits");
+    assert_eq!(digits.len(), 4);
+    // Whether a sample was moved is nothing to the shift-invariant form.
+    for row in digits.iter().filter(|row| row["form"].as_str().unwrap().contains("invariant")) {
+        assert_eq!(row["after"], row["after_moved"], "{row}");
+    }
+}
+
+#[test]
+fn mcr2_drives_the_classes_apart() {
+    let numbers = quick("mcr2", &["mcr2-rates", "mcr2-similarity"]);
+    let found = rows(&numbers, "training");
+    let of = |i: usize, field: &str| found[i][field].as_f64().unwrap();
+    assert!(of(0, "rate") - of(0, "classes") > of(1, "rate") - of(1, "classes"), "{found:?}");
+    assert!(found[0]["head"].is_null() && of(1, "head") > 0.1);
 }
 
 #[test]

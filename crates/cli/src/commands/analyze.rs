@@ -51,6 +51,9 @@ pub struct AnalyzeArgs {
     usage: ModelUse,
 }
 
+/// The file of an analysis that holds every number.
+const NUMBERS: &str = "analysis.json";
+
 /// Runs the command.
 pub fn run(args: &AnalyzeArgs) -> Result<()> {
     let checkpoint = args.checkpoint.as_deref();
@@ -66,6 +69,9 @@ pub fn run(args: &AnalyzeArgs) -> Result<()> {
         check_fit(&validation, &opened.config.grid()).with_context(|| format!("--compare {}", other.display()))?;
         let name = format!("compared ({})", name_of(other));
         all.push(Network::of_file(&name, &opened, device)?);
+    }
+    if let Some(out) = args.out.as_deref().filter(|out| out.join(NUMBERS).exists()) {
+        bail!("{} already holds an analysis, which is not overwritten: name another folder", out.display());
     }
     let folder = RunFolder::create(args.out.as_deref(), "analysis")?;
     eprintln!(
@@ -151,7 +157,7 @@ fn write(folder: &RunFolder, args: &AnalyzeArgs, path: &Path, data: &DataConfig,
         "networks": measures,
         "masks": scores,
     });
-    folder.write("analysis.json", serde_json::to_string_pretty(&info)?.as_bytes())?;
+    folder.write(NUMBERS, serde_json::to_string_pretty(&info)?.as_bytes())?;
     let figures = folder.path.join("figures");
     std::fs::create_dir_all(&figures).with_context(|| format!("making {}", figures.display()))?;
     for (number, section) in sections.iter().enumerate() {
@@ -183,5 +189,5 @@ fn write(folder: &RunFolder, args: &AnalyzeArgs, path: &Path, data: &DataConfig,
     };
     folder.write("report.html", report.render()?.as_bytes())?;
     crate::say(&format!("report:   {}", folder.path.join("report.html").display()))?;
-    crate::say(&format!("numbers:  {}", folder.path.join("analysis.json").display()))
+    crate::say(&format!("numbers:  {}", folder.path.join(NUMBERS).display()))
 }

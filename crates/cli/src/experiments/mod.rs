@@ -7,8 +7,12 @@
 mod denoising;
 mod inversion;
 #[cfg(feature = "experiments")]
+mod mcr2;
+#[cfg(feature = "experiments")]
 mod optima;
 mod output;
+#[cfg(feature = "experiments")]
+mod redunet;
 #[cfg(feature = "experiments")]
 mod snr;
 
@@ -25,6 +29,8 @@ pub const EXPERIMENTS: &[Experiment] = &[
     ("inversion", "does a decoder's layer undo its partner in the encoder?", inversion::run),
     ("snr", "does attention alone raise the signal-to-noise ratio, and how long?", SNR),
     ("optima", "what does maximising the objective make of random tokens?", OPTIMA),
+    ("redunet", "what does a network do whose every layer is built from data?", REDUNET),
+    ("mcr2", "what becomes of the classes' subspaces under MCR^2, and under cross-entropy?", MCR2),
 ];
 
 type Run = fn(&ExperimentArgs) -> Result<()>;
@@ -35,6 +41,10 @@ const DENOISING: Run = denoising::run;
 const SNR: Run = snr::run;
 #[cfg(feature = "experiments")]
 const OPTIMA: Run = optima::run;
+#[cfg(feature = "experiments")]
+const REDUNET: Run = redunet::run;
+#[cfg(feature = "experiments")]
+const MCR2: Run = mcr2::run;
 
 #[cfg(not(feature = "experiments"))]
 const DENOISING: Run = without_lapack;
@@ -42,6 +52,10 @@ const DENOISING: Run = without_lapack;
 const SNR: Run = without_lapack;
 #[cfg(not(feature = "experiments"))]
 const OPTIMA: Run = without_lapack;
+#[cfg(not(feature = "experiments"))]
+const REDUNET: Run = without_lapack;
+#[cfg(not(feature = "experiments"))]
+const MCR2: Run = without_lapack;
 
 #[cfg(not(feature = "experiments"))]
 fn without_lapack(args: &ExperimentArgs) -> Result<()> {

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use serde_json::{Map, Value};
+#[cfg(feature = "experiments")]
+use whitebox_analysis::plots::magnitudes;
 use whitebox_analysis::plots::{Figure, line_chart};
 use whitebox_analysis::{Chart, Series};
 
@@ -80,6 +82,17 @@ impl Output {
 pub fn chart(title: &str, x_label: &str, y_label: &str, series: Vec<Series>) -> Result<Figure> {
     let (title, x_label, y_label) = (title.into(), x_label.into(), y_label.into());
     Ok(line_chart(&Chart { title, caption: String::new(), x_label, y_label, series })?)
+}
+
+/// `|cos|` between the first `each` unit tokens (columns) of every class, class by class.
+#[cfg(feature = "experiments")]
+pub fn similarities(title: &str, z: ndarray::ArrayView2<'_, f64>, labels: &[usize], each: usize) -> Result<Figure> {
+    let classes = labels.iter().max().map_or(0, |most| most + 1);
+    let of = |class: usize| (0..labels.len()).filter(move |i| labels[*i] == class).take(each);
+    let chosen: Vec<usize> = (0..classes).flat_map(of).collect();
+    let some = z.select(ndarray::Axis(1), &chosen);
+    let entries: Vec<Vec<f64>> = some.t().dot(&some).rows().into_iter().map(|row| row.to_vec()).collect();
+    Ok(magnitudes(title, "", &entries, &vec![0; chosen.len()])?)
 }
 
 /// About three significant digits, in as many places as that takes.
