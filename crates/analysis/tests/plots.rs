@@ -77,3 +77,13 @@ fn points_outside_the_frame_are_counted() {
     assert!(figure.caption.ends_with("Outside the frame: 2 points."), "{}", figure.caption);
     well_formed(&scatter("Points", "", &[], 0.0).svg);
 }
+
+#[test]
+fn a_pointer_that_rests_on_a_point_is_told_its_value() {
+    let series = Series { name: "a < b".into(), points: vec![(1.0, 0.5), (2.0, 0.25)], band: Some(vec![0.0, 0.125]) };
+    let chart = Chart { title: "T".into(), x_label: "layer".into(), series: vec![series], ..Chart::default() };
+    let figure = line_chart(&chart).unwrap();
+    well_formed(&figure.svg);
+    assert!(figure.svg.contains("<title>a &lt; b, layer 1: 0.5</title>"), "{}", figure.svg);
+    assert!(figure.svg.contains("<title>a &lt; b, layer 2: 0.25 ± 0.125</title>"), "{}", figure.svg);
+}

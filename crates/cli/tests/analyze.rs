@@ -59,7 +59,7 @@ fn every_layer_of_every_network_is_measured() {
         "trained, training",
         "at initialisation, validation",
         "after 20 steps",
-        "compared (vit)",
+        "vit, validation",
     ] {
         assert!(subjects.iter().any(|s| s.starts_with(wanted)), "{wanted} in {subjects:?}");
     }

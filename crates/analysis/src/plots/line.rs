@@ -5,10 +5,11 @@
 //! series' hue gets its dash pattern, which the library's solid lines lack.
 
 use super::{Chart, Figure, PALETTE, Series, hex, open};
-use crate::text::{number, shorten};
+use crate::text::{escape, number, shorten};
 use crate::{Error, Result};
 use plotters::coord::Shift;
 use plotters::prelude::*;
+use std::fmt::Write;
 
 /// Size in drawing units, twice the size at which text is about 15 px.
 const SIZE: (u32, u32) = (960, 600);
@@ -46,8 +47,9 @@ pub fn line_chart(chart: &Chart) -> Result<Figure> {
         caption.push_str(" There is nothing to draw.");
     }
     let mut drawn = String::new();
-    draw(chart, &lines, &mut drawn).map_err(|e| Error::Plot { title: chart.title.clone(), message: e.to_string() })?;
-    Ok(Figure { title: chart.title.clone(), caption, svg: fit(&drawn, &chart.title) })
+    let spots = draw(chart, &lines, &mut drawn);
+    let spots = spots.map_err(|e| Error::Plot { title: chart.title.clone(), message: e.to_string() })?;
+    Ok(Figure { title: chart.title.clone(), caption, svg: fit(&drawn, &chart.title, &spots) })
 }
 
 /// The runs of drawable points between the gaps.
@@ -104,7 +106,10 @@ fn extent(values: impl Iterator<Item = f64>, margin: f64) -> (f64, f64) {
 
 type Drawing<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
-fn draw(chart: &Chart, lines: &[Vec<Vec<Point>>], out: &mut String) -> Drawing<()> {
+/// A place in the drawing, and what a pointer that rests there is told.
+type Spot = (i32, i32, String);
+
+fn draw(chart: &Chart, lines: &[Vec<Vec<Point>>], out: &mut String) -> Drawing<Vec<Spot>> {
     let root = SVGBackend::with_string(out, SIZE).into_drawing_area();
     let names: Vec<&str> = chart.series.iter().map(|s| s.name.as_str()).collect();
     let (head, body) = root.split_vertically(legend(&root, &names)?);
@@ -152,6 +157,7 @@ fn draw(chart: &Chart, lines: &[Vec<Vec<Point>>], out: &mut String) -> Drawing<(
             }
         }
     }
+    let mut spots = Vec::new();
     for (i, segments) in lines.iter().enumerate() {
         let count: usize = segments.iter().map(Vec::len).sum();
         for points in segments {
@@ -159,6 +165,15 @@ fn draw(chart: &Chart, lines: &[Vec<Vec<Point>>], out: &mut String) -> Drawing<(
             plot.draw_series(LineSeries::new(xy.clone(), hue(i).stroke_width(4)))?;
             if count <= MAX_MARKERS || points.len() == 1 {
                 plot.draw_series(xy.map(|c| marker(c, i)))?;
+                spots.extend(points.iter().map(|p| {
+                    let (x, y) = plot.backend_coord(&(p.0, p.1));
+                    let spread = if p.2 > 0.0 { format!(" ± {}", number(p.2)) } else { String::new() };
+                    (
+                        x,
+                        y,
+                        format!("{}, {} {}: {}{spread}", chart.series[i].name, chart.x_label, number(p.0), number(p.1)),
+                    )
+                }));
             }
         }
     }
@@ -168,7 +183,7 @@ fn draw(chart: &Chart, lines: &[Vec<Vec<Point>>], out: &mut String) -> Drawing<(
     }
     drop(plot);
     root.present()?;
-    Ok(())
+    Ok(spots)
 }
 
 /// Tick positions carry rounding noise (0.30000000000000004); nothing below a thousandth of the range is shown.
@@ -217,7 +232,7 @@ where
 }
 
 /// Turns the library's drawing into a figure of ours.
-fn fit(drawn: &str, title: &str) -> String {
+fn fit(drawn: &str, title: &str, spots: &[Spot]) -> String {
     let body = drawn.split_once('>').map_or("", |(_, rest)| rest);
     let mut svg = open(f64::from(SIZE.0), f64::from(SIZE.1), title);
     let mut body = body.replace("\"#000000\"", "\"currentColor\"");
@@ -228,6 +243,17 @@ fn fit(drawn: &str, title: &str) -> String {
         let stroke = format!("stroke=\"{}\" stroke-width=\"4\"", hex(PALETTE[i]));
         body = body.replace(&stroke, &format!("{stroke} stroke-dasharray=\"{dash}\""));
     }
-    svg.push_str(&body);
+    let (body, end) = body.rsplit_once("</svg>").unwrap_or((&body, ""));
+    svg.push_str(body);
+    // Larger than the markers, and seen by nobody: what a pointer finds.
+    for (x, y, told) in spots {
+        let _ = write!(
+            svg,
+            r#"<circle cx="{x}" cy="{y}" r="16" fill-opacity="0"><title>{}</title></circle>"#,
+            escape(told)
+        );
+    }
+    svg.push_str("</svg>");
+    svg.push_str(end);
     svg
 }

@@ -22,7 +22,9 @@ use crate::images::images_of;
 /// What was measured of a network on some images.
 #[derive(Debug, Serialize)]
 pub struct Measures {
-    /// Which network, on which images.
+    /// Which network.
+    pub network: String,
+    /// The network, and on which images.
     pub subject: String,
     /// Images seen.
     pub images: u64,
@@ -67,6 +69,7 @@ pub fn measure(
     }
     let operators = network.operators.iter().enumerate().map(|(l, o)| operators::measure(l, o));
     Ok(Measures {
+        network: network.name.clone(),
         subject: format!("{}, {images}", network.name),
         images: seen,
         layers: layers.finish()?,

@@ -211,17 +211,13 @@ fn half_steps(measures: &[Measures]) -> Result<Option<Section>> {
 fn operators(measures: &[Measures]) -> Result<Option<Section>> {
     let method = "The theory takes the bases U_{k} for orthonormal and incoherent with each other, the dictionary for orthogonal, the output map for U itself, and ISTA's step for one below \
                   2/‖D‖². Frobenius norms are divided by the root of the number of columns.";
-    let mut seen: Vec<&str> = Vec::new();
     // The same network on other images has the same operators.
-    let once: Vec<&Measures> = measures
-        .iter()
-        .filter(|m| {
-            let name = m.subject.split(',').next().unwrap_or_default();
-            let new = !seen.contains(&name);
-            seen.push(name);
-            new
-        })
-        .collect();
+    let mut once: Vec<&Measures> = Vec::new();
+    for m in measures {
+        if once.iter().all(|known| known.network != m.network) {
+            once.push(m);
+        }
+    }
     let mut found = Gathered::new(measures, "The learned operators", method.into());
     let mut chart = |title: &str,
                      y: &str,
@@ -230,8 +226,7 @@ fn operators(measures: &[Measures]) -> Result<Option<Section>> {
      -> Result<()> {
         let columns: Vec<_> = once
             .iter()
-            .map(|m| (m.subject.split(',').next().unwrap_or_default().to_owned(), m))
-            .map(|(name, m)| (name, m.operators.iter().filter_map(|o| Some((o.layer, of(o)?))).collect::<Column>()))
+            .map(|m| (m.network.clone(), m.operators.iter().filter_map(|o| Some((o.layer, of(o)?))).collect::<Column>()))
             .filter(|(_, column)| !column.is_empty())
             .collect();
         if columns.is_empty() {

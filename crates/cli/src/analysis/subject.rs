@@ -24,6 +24,8 @@ pub struct Network {
     pub model: Box<dyn VisionModel>,
     /// What its layers have learned.
     pub operators: Vec<Operators>,
+    /// Whether it is one that was asked for, and not an earlier state of it.
+    pub shown: bool,
 }
 
 impl Network {
@@ -38,13 +40,13 @@ impl Network {
         let model = config.build(&store.root())?;
         fill(&store)?;
         let operators = Operators::of_model(config, &store.variables());
-        Ok(Network { name: name.into(), config: config.clone(), device, model, operators })
+        Ok(Network { name: name.into(), config: config.clone(), device, model, operators, shown: false })
     }
 
     /// The network of an opened file.
     pub fn of_file(name: &str, opened: &Opened, device: Device) -> Result<Self> {
-        Self::new(name, &opened.config, device, |store| load(&opened.weights, opened.headless, store))
-            .with_context(|| opened.weights.path.display().to_string())
+        let network = Self::new(name, &opened.config, device, |store| load(&opened.weights, opened.headless, store));
+        Ok(Network { shown: true, ..network.with_context(|| opened.weights.path.display().to_string())? })
     }
 
     /// The network as a run drew it, before its first step.

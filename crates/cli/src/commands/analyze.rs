@@ -67,7 +67,7 @@ pub fn run(args: &AnalyzeArgs) -> Result<()> {
     if let Some(other) = &args.compare {
         let opened = open_features(Some(other), None, &[])?;
         check_fit(&validation, &opened.config.grid()).with_context(|| format!("--compare {}", other.display()))?;
-        let name = format!("compared ({})", name_of(other));
+        let name = other.display().to_string();
         all.push(Network::of_file(&name, &opened, device)?);
     }
     if let Some(out) = args.out.as_deref().filter(|out| out.join(NUMBERS).exists()) {
@@ -97,7 +97,7 @@ pub fn run(args: &AnalyzeArgs) -> Result<()> {
     let first = first_images(&validation, args.shown)?;
     let mut sections = analysis::sections(&measures)?;
     let mut scores = Vec::new();
-    for network in all.iter().filter(|n| n.name == "trained" || n.name.starts_with("compared")) {
+    for network in all.iter().filter(|n| n.shown) {
         sections.push(analysis::pictures::section(network, &first, &data)?);
     }
     if let Some(objects) = &objects {
@@ -105,7 +105,7 @@ pub fn run(args: &AnalyzeArgs) -> Result<()> {
             eprintln!("{}, objects without labels", network.name);
             scores.push(segmentation::score(network, &data, objects, &mut meter("finding objects", "images"))?);
         }
-        let of = args.masks.as_deref().map_or(String::new(), name_of);
+        let of = args.masks.as_deref().map_or(String::new(), |path| path.display().to_string());
         sections.push(segmentation::section(&scores, objects, &of)?);
     }
     let found = Found { measures, scores, sections };
@@ -127,10 +127,6 @@ fn objects(masks: &Path, wanted: u64) -> Result<Vec<Masked>> {
     };
     let every = all.len().div_ceil(wanted.min(usize::MAX as u64) as usize).max(1);
     Ok(all.into_iter().step_by(every).collect())
-}
-
-fn name_of(path: &Path) -> String {
-    path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
 }
 
 /// The first images of a set, `[N, C, H, W]`.
@@ -177,7 +173,7 @@ fn write(folder: &RunFolder, args: &AnalyzeArgs, path: &Path, data: &DataConfig,
         ("Images", format!("{} of each part", count(images))),
     ];
     let report = Report {
-        title: format!("Inside {}", name_of(args.checkpoint.as_deref().unwrap_or(path))),
+        title: format!("Inside {}", args.checkpoint.as_deref().unwrap_or(path).display()),
         summary: vec![format!(
             "Every layer of a network was measured on {} images of each part of its data: whether it compresses, whether it sparsifies, and whether what it has learned is what the \
              theory takes it for.",

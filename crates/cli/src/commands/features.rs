@@ -79,7 +79,7 @@ pub struct KnnArgs {
   cargo xtask probe runs/mine
   cargo xtask probe runs/mine --recipe digits
   cargo xtask probe runs/mine --decay 1e-3
-  cargo xtask probe runs/mine --recipe digits --out runs/mine-on-digits   # a run folder that `results` takes")]
+  cargo xtask probe runs/mine --recipe digits --out runs/mine-on-digits")]
 pub struct ProbeArgs {
     /// A weight file, a run folder or a checkpoint folder [default: the demo's model].
     checkpoint: Option<PathBuf>,

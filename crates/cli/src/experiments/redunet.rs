@@ -94,7 +94,7 @@ fn gaussians(args: &ExperimentArgs, output: &mut Output) -> Result<()> {
         "Gaussians around means on the sphere, sigma {SIGMA}, {each} tokens a class to build from and as many unseen, {layers} layers, eta {ETA}: rate reduction before the first and behind the \
          last layer in nats, its least rise in a layer, greatest |cos| between the subspaces of two classes, and unseen tokens that the nearest subspace gives their class."
     );
-    let head = ["mixture", "Delta R, first", "last", "least rise", "|cos|, before", "after", "right, before", "after"];
+    let head = ["mixture", "Delta R, first", "last", "least rise", "cosine, before", "after", "right, before", "after"];
     output.table("gaussians", &what, &head, &rows, json!(numbers));
     output.figure(
         "objective",
