@@ -226,7 +226,9 @@ fn operators(measures: &[Measures]) -> Result<Option<Section>> {
      -> Result<()> {
         let columns: Vec<_> = once
             .iter()
-            .map(|m| (m.network.clone(), m.operators.iter().filter_map(|o| Some((o.layer, of(o)?))).collect::<Column>()))
+            .map(|m| {
+                (m.network.clone(), m.operators.iter().filter_map(|o| Some((o.layer, of(o)?))).collect::<Column>())
+            })
             .filter(|(_, column)| !column.is_empty())
             .collect();
         if columns.is_empty() {
