@@ -35,7 +35,7 @@ fn analysis(c: &mut Criterion) {
             let mut layers = LayerwiseProbe::new(config.heads() as usize);
             let (mut steps, mut activity) = (StepsProbe::new(&operators), ActivityProbe::default());
             let mut probe = Together(vec![&mut layers, &mut steps, &mut activity]);
-            tch::no_grad(|| model.tokens(black_box(&images), &mut probe)).expect("images fit");
+            let _ = tch::no_grad(|| model.tokens(black_box(&images), &mut probe)).expect("images fit");
             (
                 layers.finish().expect("measured"),
                 steps.finish().expect("measured"),

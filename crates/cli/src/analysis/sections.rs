@@ -9,6 +9,8 @@ use whitebox_analysis::{Chart, Section, Series, Stat};
 
 use super::Measures;
 
+/// One half of a layer's steps, where the layer has it.
+type OfHalf = fn(&StepStats) -> Option<HalfStep>;
 /// A quantity by layer.
 type Column = Vec<(usize, Stat)>;
 
@@ -183,7 +185,7 @@ fn half_steps(measures: &[Measures]) -> Result<Option<Section>> {
                   the step minus before it (below zero is what is meant), and the cosine of the step with the direction that the theory goes in: −∇R^{c} at LN(Z^{ℓ}), and the proximal step on \
                   λ‖Z‖_{1} − R from LN(Z^{ℓ+1/2}).";
     let mut found = Gathered::new(measures, "Does each half of a layer do its job?", method.into());
-    let halves: [(&str, &str, fn(&StepStats) -> Option<HalfStep>); 2] =
+    let halves: [(&str, &str, OfHalf); 2] =
         [("attention", "Rᶜ", |s| s.attention), ("the sparsifying step", "λ‖Z‖₁ − R", |s| s.sparsity)];
     for (what, function, of) in halves {
         let by = |pick: fn(&HalfStep) -> Stat| move |m: &Measures| column(m, |s| of(s).map(|half| pick(&half)));
