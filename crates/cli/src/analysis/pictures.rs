@@ -119,7 +119,7 @@ pub fn section(network: &Network, images: &Tensor, data: &DataConfig) -> Result<
     let mut section = Section {
         title: "Single images".into(),
         method: format!(
-            "The first {count} validation images, not chosen by outcome, through the network \"{}\". Maps have a value a patch.",
+            "{count} validation images, evenly out of all, through the network \"{}\". Maps have a value a patch.",
             network.name
         ),
         ..Section::default()

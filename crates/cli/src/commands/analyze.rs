@@ -1,6 +1,7 @@
 //! `analyze`: opens the white box of a trained network and writes what is found as numbers, figures and one page.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -8,6 +9,7 @@ use serde_json::json;
 use tch::Tensor;
 use whitebox_analysis::{Report, Section, count};
 use whitebox_datasets::masks::{self, Masked};
+use whitebox_datasets::{Dataset, Loader, Subset};
 
 use crate::analysis::segmentation::{self, Scores};
 use crate::analysis::{self, Measures, Network, networks};
@@ -35,7 +37,7 @@ pub struct AnalyzeArgs {
     /// Another one, measured on the same images and drawn into the same figures.
     #[arg(long, value_name = "CHECKPOINT")]
     compare: Option<PathBuf>,
-    /// Images measured of each part of the set.
+    /// Images measured of each part of the set, evenly out of all.
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..))]
     samples: u64,
     /// Images shown one by one.
@@ -59,8 +61,13 @@ pub fn run(args: &AnalyzeArgs) -> Result<()> {
     let checkpoint = args.checkpoint.as_deref();
     let (opened, data, device) = args.usage.open_features(checkpoint)?;
     let sets = data.open()?;
-    let validation = data.eval_loader(sets.validation.clone())?;
-    let training = data.eval_loader(sets.train.clone())?;
+    // Evenly out of a whole set: its first images may all be of one class.
+    let evenly = |set: &Arc<dyn Dataset>, wanted: u64| -> Result<Loader> {
+        let step = (set.len() as u64 / wanted).max(1) as usize;
+        data.eval_loader(Arc::new(Subset::every_nth(set.clone(), step, 0)?))
+    };
+    let validation = evenly(&sets.validation, args.samples)?;
+    let training = evenly(&sets.train, args.samples)?;
     check_fit(&validation, &opened.config.grid())?;
     let objects = args.masks.as_deref().map(|masks| objects(masks, args.samples)).transpose()?;
     let mut all = networks(checkpoint, &opened, device)?;
@@ -94,11 +101,11 @@ pub fn run(args: &AnalyzeArgs) -> Result<()> {
             measured("training", &training)?;
         }
     }
-    let first = first_images(&validation, args.shown)?;
+    let shown = first_images(&evenly(&sets.validation, args.shown)?, args.shown)?;
     let mut sections = analysis::sections(&measures)?;
     let mut scores = Vec::new();
     for network in all.iter().filter(|n| n.shown) {
-        sections.push(analysis::pictures::section(network, &first, &data)?);
+        sections.push(analysis::pictures::section(network, &shown, &data)?);
     }
     if let Some(objects) = &objects {
         for network in &all {
@@ -130,7 +137,7 @@ fn objects(masks: &Path, wanted: u64) -> Result<Vec<Masked>> {
 }
 
 /// The first images of a set, `[N, C, H, W]`.
-fn first_images(loader: &whitebox_datasets::Loader, wanted: u64) -> Result<Tensor> {
+fn first_images(loader: &Loader, wanted: u64) -> Result<Tensor> {
     for batch in loader.epoch(0, 0) {
         let batch = batch?;
         if !batch.labels.is_empty() {
