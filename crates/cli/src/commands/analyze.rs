@@ -26,11 +26,11 @@ use crate::run_folder::{RunFolder, command_line, commit};
 /// where a checkpoint was kept.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
-  cargo xtask analyze                                    # the demo's model
+  cargo xtask analyze             # the demo's model
   cargo xtask analyze runs/mine --samples 1000
   cargo xtask analyze runs/crate --compare runs/vit --out runs/crate-and-vit
   cargo xtask analyze runs/cifar10 --masks emoji
-  cargo xtask analyze crate.pth --model crate-small --recipe imagenet-crate-small --set data.path=DIR")]
+  cargo xtask analyze crate.pth --recipe image-folder --set data.path=DIR")]
 pub struct AnalyzeArgs {
     /// A weight file, a run folder or a checkpoint folder [default: the demo's model].
     checkpoint: Option<PathBuf>,
