@@ -72,7 +72,7 @@ pub struct StepsProbe<'a> {
     operators: &'a [Operators],
     layers: BTreeMap<usize, Layer>,
     /// Z^l of the layer at hand, and what was seen of that layer.
-    tokens: Option<Tensor>,
+    tokens: Option<Tokens>,
     seen: BTreeMap<Site, Tensor>,
     failed: Option<Error>,
 }
@@ -99,7 +99,7 @@ impl<'a> StepsProbe<'a> {
     fn take(&mut self, number: usize, site: Site, value: &Tensor) -> Result<()> {
         let value = value.detach();
         if site == Site::Embed {
-            self.tokens = Some(value);
+            self.tokens = Some(Tokens::of(&value)?);
             return Ok(());
         }
         self.seen.insert(site, value);
@@ -107,10 +107,13 @@ impl<'a> StepsProbe<'a> {
             return Ok(());
         }
         let seen = std::mem::take(&mut self.seen);
-        let before = self.tokens.replace(seen[&Site::ZOut].shallow_clone());
+        let end = Tokens::of(&seen[&Site::ZOut])?;
         let none = Operators::default();
         let operators = self.operators.get(number).unwrap_or(&none);
-        self.layers.entry(number).or_default().measure(before.as_ref(), &seen, operators)
+        self.layers.entry(number).or_default().measure(self.tokens.as_ref(), &end, &seen, operators)?;
+        // What comes out of a layer goes into the next.
+        self.tokens = Some(end);
+        Ok(())
     }
 }
 
@@ -172,10 +175,11 @@ struct Layer {
     sparsity: Half,
 }
 
-/// A sample's numbers at one place.
-struct Measured {
+/// Tokens at one place, scaled to norm 1, with each sample's numbers that depend on nothing else.
+struct Tokens {
+    /// `[B, n, d]`.
+    unit: Tensor,
     rate: Vec<f64>,
-    compression: Option<Vec<f64>>,
     /// |Z|_1.
     size: Vec<f64>,
 }
@@ -186,67 +190,76 @@ impl Layer {
         StepStats { layer, before, half, after, attention: self.attention.stats(), sparsity: self.sparsity.stats() }
     }
 
-    fn measure(&mut self, before: Option<&Tensor>, seen: &BTreeMap<Site, Tensor>, operators: &Operators) -> Result<()> {
+    fn measure(
+        &mut self,
+        start: Option<&Tokens>,
+        end: &Tokens,
+        seen: &BTreeMap<Site, Tensor>,
+        operators: &Operators,
+    ) -> Result<()> {
         let lambda = operators.lambda;
-        let at = |z: Option<&Tensor>| z.map(|z| Measured::at(&unit(z)?, operators)).transpose();
-        let (start, middle, end) = (at(before)?, at(seen.get(&Site::ZHalf))?, at(seen.get(&Site::ZOut))?);
-        for (place, found) in [(&mut self.before, &start), (&mut self.half, &middle), (&mut self.after, &end)] {
-            if let Some(found) = found {
-                place.take(found, lambda);
+        let half = seen.get(&Site::ZHalf).map(Tokens::of).transpose()?;
+        let places = [(&mut self.before, start), (&mut self.half, half.as_ref()), (&mut self.after, Some(end))];
+        let mut compressions = Vec::new();
+        for (place, tokens) in places {
+            let compression = tokens.map(|tokens| tokens.compression(operators)).transpose()?.flatten();
+            if let Some(tokens) = tokens {
+                place.take(tokens, compression.as_deref(), lambda);
             }
+            compressions.push(compression);
         }
-        if let (Some(u), Some(start), Some(middle)) = (&operators.u, &start, &middle)
-            && let (Some(a), Some(b)) = (&start.compression, &middle.compression)
+        if let (Some(u), [Some(a), Some(b), _]) = (&operators.u, &compressions[..])
             && let (Some(input), Some(added)) = (seen.get(&Site::AttentionInput), seen.get(&Site::MssaOut))
         {
             let downhill = -compression_gradient(&unit(input)?, u, operators.heads)?;
             let changes: Vec<f64> = b.iter().zip(a).map(|(b, a)| b - a).collect();
             self.attention.take(&changes, cosines(added, &downhill)?);
         }
-        if let (true, Some(input), Some(out), Some(end)) =
-            (operators.dictionary.is_some(), seen.get(&Site::IstaInput), seen.get(&Site::ZOut), &end)
-        {
-            let h = unit(input)?;
-            let start = Measured::at(&h, &Operators::default())?;
-            let changes: Vec<f64> = (0..end.rate.len())
-                .map(|i| lambda * (end.size[i] - start.size[i]) - (end.rate[i] - start.rate[i]))
-                .collect();
-            let step = unit(out)?.f_sub(&h)?;
-            self.sparsity.take(&changes, cosines(&step, &proximal_step(&h, lambda)?)?);
+        if let (true, Some(input)) = (operators.dictionary.is_some(), seen.get(&Site::IstaInput)) {
+            let h = Tokens::of(input)?;
+            let changes: Vec<f64> =
+                (0..end.rate.len()).map(|i| lambda * (end.size[i] - h.size[i]) - (end.rate[i] - h.rate[i])).collect();
+            let step = end.unit.f_sub(&h.unit)?;
+            self.sparsity.take(&changes, cosines(&step, &proximal_step(&h.unit, lambda)?)?);
         }
         Ok(())
     }
 }
 
 impl Place {
-    fn take(&mut self, found: &Measured, lambda: f64) {
-        self.rate.extend(found.rate.iter().copied());
-        let Some(compression) = &found.compression else { return };
-        for (i, c) in compression.iter().enumerate() {
-            let reduction = found.rate[i] - c;
+    fn take(&mut self, tokens: &Tokens, compression: Option<&[f64]>, lambda: f64) {
+        self.rate.extend(tokens.rate.iter().copied());
+        for (i, c) in compression.into_iter().flatten().enumerate() {
+            let reduction = tokens.rate[i] - c;
             self.compression.push(*c);
             self.reduction.push(reduction);
-            self.objective.push(reduction - lambda * found.size[i]);
+            self.objective.push(reduction - lambda * tokens.size[i]);
         }
     }
 }
 
-impl Measured {
-    /// At unit tokens `[B, n, d]`.
-    fn at(z: &Tensor, operators: &Operators) -> Result<Measured> {
-        let (_, n, d) = z.size3()?;
-        let over = |size: i64| size as f64 / (n as f64 * EPS_SQUARED);
-        let compression = match &operators.u {
-            Some(u) => {
-                let heads = operators.heads;
-                let projected = z.f_linear(&u.f_to_kind(z.kind())?, None::<&Tensor>)?;
-                Some(rates(&projected, heads, over(projected.size3()?.2 / heads), false)?.try_into()?)
-            }
-            None => None,
-        };
-        let size = z.f_abs()?.f_sum_dim_intlist([1i64, 2].as_slice(), false, Kind::Double)?;
-        Ok(Measured { rate: rates(z, 1, over(d), false)?.try_into()?, compression, size: size.try_into()? })
+impl Tokens {
+    fn of(z: &Tensor) -> Result<Tokens> {
+        let unit = unit(z)?;
+        let (_, n, d) = unit.size3()?;
+        let size = unit.f_abs()?.f_sum_dim_intlist([1i64, 2].as_slice(), false, Kind::Double)?;
+        let rate = rates(&unit, 1, over(d, n), false)?.try_into()?;
+        Ok(Tokens { unit, rate, size: size.try_into()? })
     }
+
+    /// R^c against a layer's subspaces, where it has them.
+    fn compression(&self, operators: &Operators) -> Result<Option<Vec<f64>>> {
+        let Some(u) = &operators.u else { return Ok(None) };
+        let projected = self.unit.f_linear(&u.f_to_kind(self.unit.kind())?, None::<&Tensor>)?;
+        let (_, n, width) = projected.size3()?;
+        let p = width / operators.heads;
+        Ok(Some(rates(&projected, operators.heads, over(p, n), false)?.try_into()?))
+    }
+}
+
+/// `size / (n eps^2)`: alpha of d dimensions, gamma of p.
+fn over(size: i64, n: i64) -> f64 {
+    size as f64 / (n as f64 * EPS_SQUARED)
 }
 
 /// Tokens scaled to norm 1, at least float32.
@@ -273,7 +286,7 @@ pub fn compression_gradient(z: &Tensor, u: &Tensor, heads: i64) -> Result<Tensor
     let u = u.f_to_kind(z.kind())?;
     let width = u.size2()?.0;
     let p = width / heads;
-    let gamma = p as f64 / (n as f64 * EPS_SQUARED);
+    let gamma = over(p, n);
     let w = z.f_linear(&u, None::<&Tensor>)?.f_view([batch, n, heads, p])?.f_transpose(1, 2)?;
     let solved = resolvent_times(&w, gamma)?;
     Ok(solved.f_transpose(1, 2)?.f_reshape([batch, n, width])?.f_matmul(&u)?.f_mul_scalar(gamma)?)
@@ -297,7 +310,7 @@ fn resolvent_times(w: &Tensor, gamma: f64) -> Result<Tensor> {
 /// A step of MM-prox on `lambda |Z|_1 - R(Z)` over non-negative Z, from `h`: `prox(h + grad R / L) - h`, `L = 9 alpha / 4`.
 fn proximal_step(h: &Tensor, lambda: f64) -> Result<Tensor> {
     let (_, n, d) = h.size3()?;
-    let alpha = d as f64 / (n as f64 * EPS_SQUARED);
+    let alpha = over(d, n);
     let lipschitz = 9.0 * alpha / 4.0;
     let ahead = h.f_add(&resolvent_times(h, alpha)?.f_mul_scalar(alpha / lipschitz)?)?;
     Ok(ahead.f_sub_scalar(lambda / lipschitz)?.f_relu()?.f_sub(h)?)

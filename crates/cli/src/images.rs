@@ -28,6 +28,31 @@ pub fn images_of(batch: &Batch, device: Device) -> Tensor {
     Tensor::from_slice(&batch.images).view(batch.shape.map(|x| x as i64)).to_device(device)
 }
 
+/// Hands the first images of a loader's set to `show`, batch by batch, until at least `wanted` were seen; gives how many. `progress` takes
+/// (images done, images in all).
+pub fn show_first(
+    loader: &Loader,
+    device: Device,
+    wanted: u64,
+    progress: &mut dyn FnMut(u64, u64),
+    mut show: impl FnMut(&Tensor) -> Result<()>,
+) -> Result<u64> {
+    let total = wanted.min(loader.dataset().len() as u64);
+    let mut seen = 0;
+    for batch in loader.epoch(0, 0) {
+        let batch = batch?;
+        if !batch.labels.is_empty() {
+            tch::no_grad(|| show(&images_of(&batch, device)))?;
+            seen += batch.labels.len() as u64;
+        }
+        progress(seen.min(total), total);
+        if seen >= wanted {
+            break;
+        }
+    }
+    Ok(seen)
+}
+
 /// `; the first: ...` of images that were left out.
 pub fn first_of(skipped: &[String]) -> String {
     skipped.first().map_or(String::new(), |s| format!("; the first: {s}"))

@@ -6,7 +6,7 @@ use whitebox_analysis::{LayerComparison, LayerStats, LayerwiseProbe};
 use whitebox_datasets::Loader;
 use whitebox_model::Probe;
 
-use crate::images::images_of;
+use crate::images::show_first;
 use crate::recipe::Named;
 use crate::run_folder::RunFolder;
 use crate::tasks::Run;
@@ -27,16 +27,10 @@ pub fn measure(
     mut show: impl FnMut(&Tensor, &mut dyn Probe) -> whitebox_model::Result<Tensor>,
 ) -> Result<Measured> {
     let mut probe = LayerwiseProbe::new(heads as usize);
-    for batch in loader.epoch(0, 0) {
-        let batch = batch?;
-        if !batch.labels.is_empty() {
-            let _ = tch::no_grad(|| show(&images_of(&batch, device), &mut probe))?;
-        }
-        if probe.images() >= images as u64 {
-            break;
-        }
-    }
-    let seen = probe.images();
+    let seen = show_first(loader, device, images as u64, &mut |_, _| (), |images| {
+        let _ = show(images, &mut probe)?;
+        Ok(())
+    })?;
     Ok((probe.finish()?, seen))
 }
 

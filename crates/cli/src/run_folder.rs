@@ -127,8 +127,8 @@ impl RunFolder {
     }
 
     /// Writes `run.json` and then `config.toml`, by which a run is known.
-    pub fn begin(&self, named: &Named, info: &RunInfo) -> Result<()> {
-        let text = format!("# {}\n{}", info.command.replace('\n', " "), toml::to_string(&named.recipe)?);
+    pub fn begin(&self, config: &impl Serialize, info: &RunInfo) -> Result<()> {
+        let text = format!("# {}\n{}", info.command.replace('\n', " "), toml::to_string(config)?);
         self.write("run.json", serde_json::to_string_pretty(info)?.as_bytes())?;
         self.write("config.toml", text.as_bytes())
     }

@@ -7,6 +7,7 @@ pub mod subject;
 
 use anyhow::Result;
 use serde::Serialize;
+use tch::Tensor;
 use whitebox_analysis::activity::{ActivityProbe, ActivityStats};
 use whitebox_analysis::operators::{self, OperatorStats};
 use whitebox_analysis::steps::{StepStats, StepsProbe};
@@ -17,7 +18,7 @@ use whitebox_datasets::Loader;
 pub use sections::sections;
 pub use subject::{Network, networks};
 
-use crate::images::images_of;
+use crate::images::show_first;
 
 /// What was measured of a network on some images.
 #[derive(Debug, Serialize)]
@@ -40,6 +41,12 @@ pub struct Measures {
     pub operators: Vec<OperatorStats>,
 }
 
+/// Of projected tokens `[.., n, K p]` those of the patches, which come last.
+fn of_patches(tokens: &Tensor, [height, width]: [i64; 2]) -> Tensor {
+    let (n, patches) = (tokens.size()[tokens.dim() - 2], height * width);
+    tokens.narrow(-2, n - patches.min(n), patches.min(n))
+}
+
 /// Measures a network on the first `samples` images of a loader's set (whole batches are taken). `progress` takes (images done, images in all).
 pub fn measure(
     network: &Network,
@@ -53,20 +60,11 @@ pub fn measure(
     let mut steps = StepsProbe::new(&network.operators);
     let mut activity = ActivityProbe::default();
     let mut tokens = TokensProbe::new(heads);
-    let mut seen = 0;
-    let total = samples.min(loader.dataset().len() as u64);
-    for batch in loader.epoch(0, 0) {
-        let batch = batch?;
-        if !batch.labels.is_empty() {
-            let mut probe = Together(vec![&mut layers, &mut steps, &mut activity, &mut tokens]);
-            let _ = tch::no_grad(|| network.model.tokens(&images_of(&batch, network.device), &mut probe))?;
-            seen += batch.labels.len() as u64;
-        }
-        progress(seen.min(total), total);
-        if seen >= samples {
-            break;
-        }
-    }
+    let seen = show_first(loader, network.device, samples, progress, |images| {
+        let mut probe = Together(vec![&mut layers, &mut steps, &mut activity, &mut tokens]);
+        let _ = network.model.tokens(images, &mut probe)?;
+        Ok(())
+    })?;
     let operators = network.operators.iter().enumerate().map(|(l, o)| operators::measure(l, o));
     Ok(Measures {
         network: network.name.clone(),

@@ -9,7 +9,7 @@ use whitebox_analysis::plots::{Figure, magnitudes};
 use whitebox_analysis::{Picture, Section, attention, pca, tokens};
 use whitebox_model::probe::{Recorder, Site};
 
-use super::Network;
+use super::{Network, of_patches};
 use crate::data::DataConfig;
 
 /// Most heads of which a map is shown.
@@ -62,23 +62,12 @@ impl Sheet {
         Ok(png.into_inner())
     }
 
-    /// A cell whose pixel at a share of height and width is given by `color`.
-    fn cell(&self, color: impl Fn(f64, f64) -> [u8; 3]) -> RgbImage {
+    /// A cell of values that lie on a grid of patches (or pixels).
+    pub fn patches(&self, [rows, columns]: [i64; 2], color: impl Fn(usize) -> [u8; 3]) -> RgbImage {
         let [height, width] = self.cell.map(f64::from);
         RgbImage::from_fn(self.cell[1], self.cell[0], |x, y| {
-            Rgb(color((f64::from(y) + 0.5) / height, (f64::from(x) + 0.5) / width))
-        })
-    }
-
-    /// A cell of values that lie on a grid of patches.
-    pub fn patches(&self, [rows, columns]: [i64; 2], color: impl Fn(usize) -> [u8; 3]) -> RgbImage {
-        self.cell(|y, x| color((y * rows as f64) as usize * columns as usize + (x * columns as f64) as usize))
-    }
-
-    fn image(&self, pixels: &[f64], [channels, rows, columns]: [usize; 3]) -> RgbImage {
-        self.cell(|y, x| {
-            let at = (y * rows as f64) as usize * columns + (x * columns as f64) as usize;
-            [0, 1, 2].map(|c: usize| shade(pixels[c.min(channels - 1) * rows * columns + at]))
+            let (y, x) = ((f64::from(y) + 0.5) / height, (f64::from(x) + 0.5) / width);
+            Rgb(color((y * rows as f64) as usize * columns as usize + (x * columns as f64) as usize))
         })
     }
 }
@@ -112,7 +101,10 @@ pub fn section(network: &Network, images: &Tensor, data: &DataConfig) -> Result<
         .map(|i| {
             let pixels: Vec<f64> = plain.get(i).flatten(0, -1).try_into()?;
             let sheet = Sheet { cell, rows: Vec::new() };
-            Ok(sheet.image(&pixels, [channels, height, width].map(|x| x as usize)))
+            let plane = (height * width) as usize;
+            Ok(sheet.patches([height, width], |at| {
+                [0, 1, 2].map(|c: usize| shade(pixels[c.min(channels as usize - 1) * plane + at]))
+            }))
         })
         .collect::<Result<_>>()?;
     let sheet = || Sheet { cell, rows: rows.iter().map(|image| vec![image.clone()]).collect() };
@@ -162,14 +154,11 @@ fn attention_maps(found: &Tensor, grid: [i64; 2], layer: usize, mut sheet: Sheet
 }
 
 fn claims(seen: &Recorder, heads: i64, grid: [i64; 2], depth: usize, mut sheet: Sheet) -> Result<Picture> {
-    let patches = grid[0] * grid[1];
     let mut layers = vec![0, depth / 3, 2 * depth / 3, depth.saturating_sub(1)];
     layers.dedup();
     for layer in &layers {
         let Some(uz) = seen.get(*layer, Site::Uz) else { continue };
-        let who = tokens::claims(uz, heads)?.0.to_device(Device::Cpu);
-        let n = who.size()[1];
-        let who = who.narrow(1, n - patches.min(n), patches.min(n));
+        let who = tokens::claims(&of_patches(uz, grid), heads)?.0.to_device(Device::Cpu);
         for i in 0..sheet.rows.len() {
             let heads: Vec<i64> = who.get(i as i64).try_into()?;
             let cell = sheet.patches(grid, |at| HUES[heads.get(at).copied().unwrap_or(0) as usize % HUES.len()]);
@@ -185,10 +174,7 @@ fn claims(seen: &Recorder, heads: i64, grid: [i64; 2], depth: usize, mut sheet: 
 }
 
 fn components(uz: &Tensor, grid: [i64; 2], layer: usize, mut sheet: Sheet) -> Result<Picture> {
-    let patches = grid[0] * grid[1];
-    let n = uz.size()[1];
-    let of_patches = uz.narrow(1, n - patches.min(n), patches.min(n)).to_device(Device::Cpu);
-    let found = pca::components(&of_patches, 4)?;
+    let found = pca::components(&of_patches(uz, grid).to_device(Device::Cpu), 4)?;
     let inside = pca::foreground(&found, grid)?;
     for i in 0..sheet.rows.len() {
         let values: Vec<f64> = found.values.get(i as i64).flatten(0, -1).try_into()?;

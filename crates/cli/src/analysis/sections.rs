@@ -33,21 +33,26 @@ impl<'a> Gathered<'a> {
 
     /// A figure with a line for each network that has the quantity, and a sentence on each.
     fn chart(&mut self, title: &str, y: &str, caption: &str, column: impl Fn(&Measures) -> Column) -> Result<()> {
-        let columns: Vec<_> = self.measures.iter().map(|m| (m.subject.clone(), column(m))).collect();
-        let columns: Vec<_> = columns.into_iter().filter(|(_, column)| !column.is_empty()).collect();
+        let columns = self.measures.iter().map(|m| (m.subject.clone(), column(m))).collect();
+        self.lines(
+            title,
+            y,
+            &format!("{caption} Mean over images; bands are one standard deviation between them."),
+            columns,
+        )
+    }
+
+    /// The same of columns with their names; those that are empty are left out.
+    fn lines(&mut self, title: &str, y: &str, caption: &str, mut columns: Vec<(String, Column)>) -> Result<()> {
+        columns.retain(|(_, column)| !column.is_empty());
         if columns.is_empty() {
             return Ok(());
         }
-        let sentences = columns.iter().filter_map(|(subject, column)| Some(format!("{subject}: {}", walk(column)?)));
-        let sentences: Vec<_> = sentences.collect();
+        let sentences: Vec<_> =
+            columns.iter().filter_map(|(name, column)| Some(format!("{name}: {}", walk(column)?))).collect();
         if !sentences.is_empty() {
             self.section.findings.push(format!("{title}. {}.", sentences.join("; ")));
         }
-        let caption = format!("{caption} Mean over images; bands are one standard deviation between them.");
-        self.lines(title, y, &caption, columns)
-    }
-
-    fn lines(&mut self, title: &str, y: &str, caption: &str, columns: Vec<(String, Column)>) -> Result<()> {
         let series = columns.into_iter().map(|(name, column)| Series {
             name,
             points: column.iter().map(|(layer, stat)| (*layer as f64 + 1.0, stat.mean)).collect(),
@@ -226,18 +231,8 @@ fn operators(measures: &[Measures]) -> Result<Option<Section>> {
                      caption: &str,
                      of: &dyn Fn(&whitebox_analysis::operators::OperatorStats) -> Option<Stat>|
      -> Result<()> {
-        let columns: Vec<_> = once
-            .iter()
-            .map(|m| {
-                (m.network.clone(), m.operators.iter().filter_map(|o| Some((o.layer, of(o)?))).collect::<Column>())
-            })
-            .filter(|(_, column)| !column.is_empty())
-            .collect();
-        if columns.is_empty() {
-            return Ok(());
-        }
-        let sentences: Vec<_> = columns.iter().filter_map(|(n, c)| Some(format!("{n}: {}", walk(c)?))).collect();
-        found.section.findings.push(format!("{title}. {}.", sentences.join("; ")));
+        let column = |m: &Measures| m.operators.iter().filter_map(|o| Some((o.layer, of(o)?))).collect();
+        let columns = once.iter().map(|m| (m.network.clone(), column(m))).collect();
         found.lines(title, y, caption, columns)
     };
     let u = |o: &whitebox_analysis::operators::OperatorStats| o.subspaces.clone();

@@ -11,8 +11,8 @@ use whitebox_datasets::masks::{LEAST, MOST, Masked};
 use whitebox_datasets::{SampleRng, Size, Transform};
 use whitebox_model::probe::{Recorder, Site};
 
-use super::Network;
 use super::pictures::{CELL, Sheet};
+use super::{Network, of_patches};
 use crate::data::DataConfig;
 
 /// Masks that MaskCut is asked for.
@@ -90,9 +90,7 @@ pub fn score(
             by_best_head = enlarged(&best.1, shape, size);
         }
         let uz = seen.get(layer, Site::Uz).context("the network shows no projected tokens")?.get(0);
-        let patches = shape[0] * shape[1];
-        let features = uz.narrow(0, uz.size()[0] - patches, patches);
-        let masks = mask_cut(&features, shape, TAU, MASKS)?;
+        let masks = mask_cut(&of_patches(&uz, shape), shape, TAU, MASKS)?;
         let fits = masks.iter().map(|mask| fit(&mask.patches)).collect::<Result<Vec<_>>>()?;
         first_cut.push(fits.first().copied().unwrap_or(0.0));
         best_cut.push(fits.iter().copied().fold(0.0, f64::max));

@@ -2,15 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use tch::{Device, nn};
 use whitebox_analysis::operators::Operators;
-use whitebox_model::weights::{LoadOptions, Weights};
+use whitebox_model::weights::Weights;
 use whitebox_model::{ModelConfig, VisionModel};
 
 use crate::checkpoint::Opened;
-use crate::memory;
 use crate::run_folder::RunFolder;
+use crate::tasks::classify::load_into_store;
 
 /// A network with its operators at hand.
 pub struct Network {
@@ -29,36 +29,25 @@ pub struct Network {
 }
 
 impl Network {
-    fn new(
-        name: &str,
-        config: &ModelConfig,
-        device: Device,
-        fill: impl FnOnce(&nn::VarStore) -> Result<()>,
-    ) -> Result<Self> {
-        memory::check(config.cost().parameters.saturating_mul(4), device)?;
-        let store = nn::VarStore::new(device);
-        let model = config.build(&store.root())?;
-        fill(&store)?;
+    fn new(name: &str, config: &ModelConfig, store: &nn::VarStore, model: Box<dyn VisionModel>) -> Self {
         let operators = Operators::of_model(config, &store.variables());
-        Ok(Network { name: name.into(), config: config.clone(), device, model, operators, shown: false })
+        Network { name: name.into(), config: config.clone(), device: store.device(), model, operators, shown: false }
     }
 
     /// The network of an opened file.
     pub fn of_file(name: &str, opened: &Opened, device: Device) -> Result<Self> {
-        let network = Self::new(name, &opened.config, device, |store| load(&opened.weights, opened.headless, store));
-        Ok(Network { shown: true, ..network.with_context(|| opened.weights.path.display().to_string())? })
+        let Opened { config, weights, headless, .. } = opened;
+        let (store, model) = load_into_store(config, weights, *headless, device)?;
+        Ok(Network { shown: true, ..Self::new(name, config, &store, model) })
     }
 
     /// The network as a run drew it, before its first step.
     fn drawn(config: &ModelConfig, seed: u64, device: Device) -> Result<Self> {
         tch::manual_seed(seed as i64);
-        Self::new("at initialisation", config, device, |_| Ok(()))
+        let store = nn::VarStore::new(device);
+        let model = config.build(&store.root())?;
+        Ok(Self::new("at initialisation", config, &store, model))
     }
-}
-
-fn load(weights: &Weights, headless: bool, store: &nn::VarStore) -> Result<()> {
-    let options = LoadOptions { replace_head: headless, ..LoadOptions::default() };
-    Ok(weights.load_into(&store.variables(), options)?)
 }
 
 /// The network of a checkpoint; of a run folder also the one before the first step, where it was drawn and not loaded, and the checkpoint nearest half-way, where the
@@ -72,9 +61,9 @@ pub fn networks(path: Option<&Path>, opened: &Opened, device: Device) -> Result<
     }
     if let Some((step, file)) = half_way(&folder.path.join("checkpoints"))? {
         let weights = Weights::open(&file)?;
+        let (store, model) = load_into_store(&opened.config, &weights, opened.headless, device)?;
         let name = format!("after {} steps", whitebox_analysis::count(step));
-        let network = Network::new(&name, &opened.config, device, |store| load(&weights, opened.headless, store));
-        found.push(network.with_context(|| file.display().to_string())?);
+        found.push(Network::new(&name, &opened.config, &store, model));
     }
     Ok(found)
 }

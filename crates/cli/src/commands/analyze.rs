@@ -89,7 +89,7 @@ pub fn run(args: &AnalyzeArgs) -> Result<()> {
     );
 
     let mut measures = Vec::new();
-    for network in &all {
+    for (i, network) in all.iter().enumerate() {
         let mut measured = |images: &str, loader| -> Result<()> {
             eprintln!("{}, {images} images", network.name);
             let found = analysis::measure(network, images, loader, args.samples, &mut meter("measuring", "images"))?;
@@ -97,7 +97,8 @@ pub fn run(args: &AnalyzeArgs) -> Result<()> {
             Ok(())
         };
         measured("validation", &validation)?;
-        if network.name == "trained" {
+        // The trained one comes first.
+        if i == 0 {
             measured("training", &training)?;
         }
     }

@@ -232,8 +232,7 @@ fn keep_probe(
         "data": frozen.data,
         "train": {"seed": of_run.map_or(0, |named| named.recipe.train.seed)},
     });
-    folder.write("run.json", serde_json::to_string_pretty(&info)?.as_bytes())?;
-    folder.write("config.toml", format!("# {}\n{}", info.command, toml::to_string(&config)?).as_bytes())?;
+    folder.begin(&config, &info)?;
     let metrics = found.as_object().cloned().unwrap_or_default();
     folder.finish(&RunResult { metrics, images, parameters: info.parameters, steps: 0, seconds })
 }

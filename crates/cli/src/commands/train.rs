@@ -171,7 +171,7 @@ fn train_task<T: RecipeTask>(
 
 fn begin(folder: &RunFolder, named: &Named, command: String, parameters: u64, device: Device) -> Result<RunInfo> {
     let info = RunInfo::now(&named.name, command, parameters, device);
-    folder.begin(named, &info)?;
+    folder.begin(&named.recipe, &info)?;
     Ok(info)
 }
 

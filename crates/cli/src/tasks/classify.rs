@@ -8,9 +8,9 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use tch::{Device, Kind, Tensor, nn};
 use whitebox_datasets::{Batch, Dataset, Loader};
-use whitebox_model::VisionModel;
 use whitebox_model::probe::NoProbe;
 use whitebox_model::weights::{self, Card, LoadOptions, Weights};
+use whitebox_model::{ModelConfig, VisionModel};
 use whitebox_train::{BoxError, Loss, Mix, Task, TrainConfig, cross_entropy, soft_cross_entropy, soft_targets};
 
 use crate::checkpoint::Opened;
@@ -86,14 +86,23 @@ fn class_weights(wanted: Option<&ClassWeights>, images: &dyn Dataset) -> Result<
 
 /// A model read from a file, ready to be used; where the file has no head, that is drawn and says nothing.
 pub fn load_model(opened: &Opened, device: Device) -> Result<Box<dyn VisionModel>> {
-    let Opened { weights, config, headless, .. } = opened;
+    Ok(load_into_store(&opened.config, &opened.weights, opened.headless, device)?.1)
+}
+
+/// The same of weights that are at hand, with the parameters by name.
+pub fn load_into_store(
+    config: &ModelConfig,
+    weights: &Weights,
+    headless: bool,
+    device: Device,
+) -> Result<(nn::VarStore, Box<dyn VisionModel>)> {
     memory::check(config.cost().parameters.saturating_mul(4), device)
         .with_context(|| weights.path.display().to_string())?;
     let store = nn::VarStore::new(device);
     let model = config.build(&store.root())?;
-    let options = LoadOptions { replace_head: *headless, ..LoadOptions::default() };
+    let options = LoadOptions { replace_head: headless, ..LoadOptions::default() };
     weights.load_into(&store.variables(), options)?;
-    Ok(model)
+    Ok((store, model))
 }
 
 impl Task for Classify {

@@ -98,8 +98,11 @@ pub fn run_on_signals<A: Real>(
     })
 }
 
-/// Sample i moved by i points in reading order.
-fn moved_each<A: Real>(signals: ArrayView4<'_, A>) -> Array4<A> {
+/// Sample i moved by i points in reading order, as [`run_on_signals`] moves the unseen ones.
+///
+/// # Shapes
+/// `N x C x height x width`, as the result.
+pub fn moved_each<A: Real>(signals: ArrayView4<'_, A>) -> Array4<A> {
     let width = signals.dim().3.max(1);
     let mut moved = Array4::zeros(signals.raw_dim());
     for (i, (mut to, signal)) in moved.axis_iter_mut(Axis(0)).zip(signals.axis_iter(Axis(0))).enumerate() {

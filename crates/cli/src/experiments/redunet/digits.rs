@@ -1,11 +1,11 @@
 //! ReduNet on handwritten digits: as vectors beside simple classifiers, and with the forms that count an image and all its turns, or all its places, as one.
 
 use anyhow::Result;
-use ndarray::{Array2, Array4, ArrayView4, Axis};
+use ndarray::{Array2, Array4, Axis};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
-use rate_reduction::redunet::{FilterBank, cyclic_shift, polar_rings};
-use rate_reduction::theory::invariance::{Labelled, run_on_signals};
+use rate_reduction::redunet::{FilterBank, polar_rings};
+use rate_reduction::theory::invariance::{Labelled, moved_each, run_on_signals};
 use rate_reduction::{Memberships, NearestSubspace, Precision, ReduNet, ReduNetConfig, Width};
 use serde_json::json;
 use tch::Tensor;
@@ -160,16 +160,6 @@ fn on_rings(images: &Array4<f64>) -> Result<Array4<f64>> {
     Ok(rings)
 }
 
-/// Sample i moved by i points in reading order, as the library moves them.
-fn moved(images: ArrayView4<'_, f64>) -> Array4<f64> {
-    let width = images.dim().3;
-    let mut to = Array4::zeros(images.raw_dim());
-    for (i, (mut to, image)) in to.axis_iter_mut(Axis(0)).zip(images.axis_iter(Axis(0))).enumerate() {
-        to.assign(&cyclic_shift(image.insert_axis(Axis(0)), i / width, i % width).index_axis(Axis(0), 0));
-    }
-    to
-}
-
 /// A column an image.
 fn columns(images: &Array4<f64>) -> Result<Array2<f64>> {
     let n = images.dim().0;
@@ -182,7 +172,7 @@ fn config(size: Size) -> Result<ReduNetConfig> {
 
 fn vectors(form: &str, what: &str, train: &Digits, test: &Digits, size: Size, found: &mut Found) -> Result<()> {
     let mut bar = meter("layers built on digits", "layers");
-    let shifted = moved(test.images.view());
+    let shifted = moved_each(test.images.view());
     let (z, new, new_moved) = (columns(&train.images)?, columns(&test.images)?, columns(&shifted)?);
     let memberships = Memberships::from_labels(&train.labels, CLASSES)?;
     let mut done = 0;
