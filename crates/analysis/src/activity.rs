@@ -76,13 +76,17 @@ impl ActivityProbe {
         layer.site = Some(site);
         let (batch, tokens, atoms) = value.size3()?;
         let value = value.detach().f_to_kind(Kind::Float)?;
-        let active = value.f_gt(0.0)?;
-        let shares = active.f_flatten(1, -1)?.f_to_kind(Kind::Double)?.f_mean_dim([1i64].as_slice(), false, None)?;
-        layer.active.extend(Vec::<f64>::try_from(shares)?);
+        // By sample and atom: both the shares and the counts are sums of it. Float holds whole numbers up to 2^24.
+        let active =
+            value.f_gt(0.0)?.f_to_kind(Kind::Float)?.f_sum_dim_intlist([1i64].as_slice(), false, Kind::Float)?;
+        let active = active.f_to_kind(Kind::Double)?;
+        let of_sample = Vec::<f64>::try_from(active.f_sum_dim_intlist([1i64].as_slice(), false, None)?)?;
+        layer.active.extend(of_sample.iter().map(|count| count / (tokens * atoms) as f64));
         layer.tokens += (batch * tokens).unsigned_abs();
-        let counts = active.f_reshape([-1, atoms])?.f_sum_dim_intlist([0i64].as_slice(), false, Kind::Int64)?;
+        let counts = active.f_sum_dim_intlist([0i64].as_slice(), false, Kind::Int64)?;
         layer.counts = Some(added(layer.counts.take(), counts)?);
-        layer.sizes = Some(added(layer.sizes.take(), by_size(&value.f_masked_select(&active)?)?)?);
+        let inactive = (batch * tokens * atoms) - of_sample.iter().sum::<f64>() as i64;
+        layer.sizes = Some(added(layer.sizes.take(), by_size(&value, inactive)?)?);
         Ok(())
     }
 }
@@ -99,11 +103,17 @@ fn added(sum: Option<Tensor>, more: Tensor) -> Result<Tensor> {
     }
 }
 
-/// How many of some numbers above zero fall into each of the [`CLASSES`].
-fn by_size(values: &Tensor) -> Result<Tensor> {
+/// How many of the numbers above zero fall into each of the [`CLASSES`]; `inactive` are not above zero, and are counted with the smallest at first: to pick the others
+/// out would take longer than to class them all.
+fn by_size(values: &Tensor, inactive: i64) -> Result<Tensor> {
     let width = (MOST / LEAST).log10() / CLASSES as f64;
-    let class = values.f_div_scalar(LEAST)?.f_log10()?.f_div_scalar(width)?.f_clamp(0, CLASSES - 1)?;
-    Ok(class.f_to_kind(Kind::Int64)?.f_bincount::<Tensor>(None, CLASSES)?)
+    let mut class = values.f_clamp(LEAST, MOST)?;
+    let _ = class.f_log10_()?.f_sub_scalar_(LEAST.log10())?.f_div_scalar_(width)?;
+    // As whole numbers, where what is no number has become one and goes to the ends, too.
+    let class = class.f_flatten(0, -1)?.f_to_kind(Kind::Int)?.f_clamp_(0, CLASSES - 1)?;
+    let counts = class.f_bincount::<Tensor>(None, CLASSES)?;
+    let _ = counts.f_get(0)?.f_sub_scalar_(inactive)?;
+    Ok(counts)
 }
 
 impl Layer {

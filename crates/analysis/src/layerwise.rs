@@ -49,7 +49,8 @@ pub fn nonzero_fraction(z: &Tensor) -> Result<Tensor> {
     if size.len() < 2 || entries == 0 {
         return Err(shape("Z^{l+1}", z, "[batch, tokens, d] with at least one entry a sample".into()));
     }
-    Ok(z.detach().f_ne(0.0)?.f_flatten(1, -1)?.f_to_kind(Kind::Double)?.f_mean_dim([1i64].as_slice(), false, None)?)
+    let nonzero = z.detach().f_ne(0.0)?.f_flatten(1, -1)?.f_sum_dim_intlist([1i64].as_slice(), false, Kind::Int64)?;
+    Ok(nonzero.f_to_kind(Kind::Double)?.f_div_scalar(entries as f64)?)
 }
 
 fn shape(what: &str, tensor: &Tensor, expected: String) -> Error {

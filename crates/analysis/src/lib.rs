@@ -23,6 +23,7 @@ mod error;
 pub mod layerwise;
 pub mod metrics;
 pub mod operators;
+mod parts;
 pub mod pca;
 pub mod plots;
 mod rate;

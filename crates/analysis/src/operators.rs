@@ -35,6 +35,15 @@ pub struct Operators {
     pub lambda: f64,
 }
 
+impl Operators {
+    /// The same operators on the same tensors.
+    pub(crate) fn share(&self) -> Self {
+        let [u, dictionary, output] =
+            [&self.u, &self.dictionary, &self.output].map(|t| t.as_ref().map(Tensor::shallow_clone));
+        Operators { u, heads: self.heads, dictionary, output, eta: self.eta, lambda: self.lambda }
+    }
+}
+
 /// What is known of a layer's operators; a part is missing where the layer has no such operator.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct OperatorStats {

@@ -1,4 +1,4 @@
-//! Figures as SVG text: line charts through `plotters`; heat-map, bars, matrices and points written out; several in one.
+//! Figures as SVG text, and as PNG where one is asked for: line charts through `plotters`; heat-map, bars, matrices and points written out; several in one.
 //!
 //! A figure has no background and draws its text in `currentColor`, so it takes the page's colours, light or dark; the
 //! series' hues keep a contrast of about 3 or more on both. Series differ by dash and marker too, never by colour alone.
@@ -8,6 +8,7 @@ mod heatmap;
 mod line;
 mod matrix;
 mod panels;
+mod raster;
 mod scatter;
 
 use crate::text::escape;
@@ -19,6 +20,7 @@ pub use heatmap::{MAX_CLASSES, confusion_matrix};
 pub use line::line_chart;
 pub use matrix::{MAX_ENTRIES, magnitudes};
 pub use panels::panels;
+pub use raster::MAX_WIDTH;
 pub use scatter::scatter;
 
 /// One line of a chart.

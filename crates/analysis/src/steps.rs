@@ -22,6 +22,7 @@ use whitebox_model::probe::{Probe, Site};
 
 use crate::layerwise::EPS_SQUARED;
 use crate::operators::Operators;
+use crate::parts;
 use crate::rate::{NORM_FLOOR, rates};
 use crate::stats::{Running, Stat};
 use crate::{Error, Result};
@@ -71,8 +72,8 @@ pub struct StepStats {
 pub struct StepsProbe<'a> {
     operators: &'a [Operators],
     layers: BTreeMap<usize, Layer>,
-    /// Z^l of the layer at hand, and what was seen of that layer.
-    tokens: Option<Tokens>,
+    /// Z^l of the layer at hand, part by part of the batch, and what was seen of that layer.
+    tokens: Vec<Tokens>,
     seen: BTreeMap<Site, Tensor>,
     failed: Option<Error>,
 }
@@ -82,7 +83,7 @@ const SITES: [Site; 6] = [Site::Embed, Site::AttentionInput, Site::MssaOut, Site
 impl<'a> StepsProbe<'a> {
     /// A probe for a model whose layers have these operators, in order.
     pub fn new(operators: &'a [Operators]) -> Self {
-        StepsProbe { operators, layers: BTreeMap::new(), tokens: None, seen: BTreeMap::new(), failed: None }
+        StepsProbe { operators, layers: BTreeMap::new(), tokens: Vec::new(), seen: BTreeMap::new(), failed: None }
     }
 
     /// The layers in order.
@@ -99,20 +100,31 @@ impl<'a> StepsProbe<'a> {
     fn take(&mut self, number: usize, site: Site, value: &Tensor) -> Result<()> {
         let value = value.detach();
         if site == Site::Embed {
-            self.tokens = Some(Tokens::of(&value)?);
+            self.tokens = parts::each(parts::split(&value)?, |part| Tokens::of(&part))?;
             return Ok(());
         }
         self.seen.insert(site, value);
         if site != Site::ZOut {
             return Ok(());
         }
-        let seen = std::mem::take(&mut self.seen);
-        let end = Tokens::of(&seen[&Site::ZOut])?;
         let none = Operators::default();
         let operators = self.operators.get(number).unwrap_or(&none);
-        self.layers.entry(number).or_default().measure(self.tokens.as_ref(), &end, &seen, operators)?;
-        // What comes out of a layer goes into the next.
-        self.tokens = Some(end);
+        let mut given: Vec<Given> = Vec::new();
+        let mut start = std::mem::take(&mut self.tokens).into_iter();
+        for (site, value) in std::mem::take(&mut self.seen) {
+            for (i, part) in parts::split(&value)?.into_iter().enumerate() {
+                if given.len() == i {
+                    given.push((start.next(), BTreeMap::new(), operators.share()));
+                }
+                given[i].1.insert(site, part);
+            }
+        }
+        let layer = self.layers.entry(number).or_default();
+        for (end, found) in parts::each(given, |(start, seen, operators)| measure(start, &seen, &operators))? {
+            layer.take(&found);
+            // What comes out of a layer goes into the next.
+            self.tokens.push(end);
+        }
         Ok(())
     }
 }
@@ -138,6 +150,16 @@ struct Place {
 }
 
 impl Place {
+    fn take(&mut self, numbers: &AtPlace) {
+        self.rate.extend(numbers.rate.iter().copied());
+        for (i, c) in numbers.compression.iter().flatten().enumerate() {
+            let reduction = numbers.rate[i] - c;
+            self.compression.push(*c);
+            self.reduction.push(reduction);
+            self.objective.push(reduction - numbers.penalty[i]);
+        }
+    }
+
     fn stats(&self) -> PlaceStats {
         let [rate, compression, reduction, objective] =
             [&self.rate, &self.compression, &self.reduction, &self.objective].map(Running::stat);
@@ -153,10 +175,10 @@ struct Half {
 }
 
 impl Half {
-    fn take(&mut self, changes: &[f64], alignments: Vec<f64>) {
-        self.falls += changes.iter().filter(|change| **change < 0.0).count() as u64;
-        self.change.extend(changes.iter().copied());
-        self.alignment.extend(alignments);
+    fn take(&mut self, numbers: &OfStep) {
+        self.falls += numbers.changes.iter().filter(|change| **change < 0.0).count() as u64;
+        self.change.extend(numbers.changes.iter().copied());
+        self.alignment.extend(numbers.alignments.iter().copied());
     }
 
     fn stats(&self) -> Option<HalfStep> {
@@ -175,6 +197,49 @@ struct Layer {
     sparsity: Half,
 }
 
+impl Layer {
+    fn take(&mut self, found: &Found) {
+        for (place, numbers) in [&mut self.before, &mut self.half, &mut self.after].into_iter().zip(&found.places) {
+            if let Some(numbers) = numbers {
+                place.take(numbers);
+            }
+        }
+        for (half, numbers) in [(&mut self.attention, &found.attention), (&mut self.sparsity, &found.sparsity)] {
+            if let Some(numbers) = numbers {
+                half.take(numbers);
+            }
+        }
+    }
+
+    fn stats(&self, layer: usize) -> StepStats {
+        let [before, half, after] = [&self.before, &self.half, &self.after].map(Place::stats);
+        StepStats { layer, before, half, after, attention: self.attention.stats(), sparsity: self.sparsity.stats() }
+    }
+}
+
+/// The numbers of some samples at one place.
+struct AtPlace {
+    rate: Vec<f64>,
+    /// Where the layer has subspaces.
+    compression: Option<Vec<f64>>,
+    /// lambda |Z|_1.
+    penalty: Vec<f64>,
+}
+
+/// The numbers of some samples across one half of a layer.
+struct OfStep {
+    changes: Vec<f64>,
+    alignments: Vec<f64>,
+}
+
+/// The numbers of some samples in one layer.
+struct Found {
+    /// Z^l, Z^{l+1/2}, Z^{l+1}.
+    places: [Option<AtPlace>; 3],
+    attention: Option<OfStep>,
+    sparsity: Option<OfStep>,
+}
+
 /// Tokens at one place, scaled to norm 1, with each sample's numbers that depend on nothing else.
 struct Tokens {
     /// `[B, n, d]`.
@@ -184,67 +249,51 @@ struct Tokens {
     size: Vec<f64>,
 }
 
-impl Layer {
-    fn stats(&self, layer: usize) -> StepStats {
-        let [before, half, after] = [&self.before, &self.half, &self.after].map(Place::stats);
-        StepStats { layer, before, half, after, attention: self.attention.stats(), sparsity: self.sparsity.stats() }
-    }
+/// What came into a layer, what was seen of it, and its operators, for some samples.
+type Given = (Option<Tokens>, BTreeMap<Site, Tensor>, Operators);
 
-    fn measure(
-        &mut self,
-        start: Option<&Tokens>,
-        end: &Tokens,
-        seen: &BTreeMap<Site, Tensor>,
-        operators: &Operators,
-    ) -> Result<()> {
-        let lambda = operators.lambda;
-        let half = seen.get(&Site::ZHalf).map(Tokens::of).transpose()?;
-        let places = [(&mut self.before, start), (&mut self.half, half.as_ref()), (&mut self.after, Some(end))];
-        let mut compressions = Vec::new();
-        for (place, tokens) in places {
-            let compression = tokens.map(|tokens| tokens.compression(operators)).transpose()?.flatten();
-            if let Some(tokens) = tokens {
-                place.take(tokens, compression.as_deref(), lambda);
-            }
-            compressions.push(compression);
-        }
-        if let (Some(u), [Some(a), Some(b), _]) = (&operators.u, &compressions[..])
-            && let (Some(input), Some(added)) = (seen.get(&Site::AttentionInput), seen.get(&Site::MssaOut))
-        {
-            let downhill = -compression_gradient(&unit(input)?, u, operators.heads)?;
-            let changes: Vec<f64> = b.iter().zip(a).map(|(b, a)| b - a).collect();
-            self.attention.take(&changes, cosines(added, &downhill)?);
-        }
-        if let (true, Some(input)) = (operators.dictionary.is_some(), seen.get(&Site::IstaInput)) {
-            let h = Tokens::of(input)?;
-            let changes: Vec<f64> =
-                (0..end.rate.len()).map(|i| lambda * (end.size[i] - h.size[i]) - (end.rate[i] - h.rate[i])).collect();
-            let step = end.unit.f_sub(&h.unit)?;
-            self.sparsity.take(&changes, cosines(&step, &proximal_step(&h.unit, lambda)?)?);
-        }
-        Ok(())
+/// Measures some samples in a layer. Gives what came out of it, too.
+fn measure(start: Option<Tokens>, seen: &BTreeMap<Site, Tensor>, operators: &Operators) -> Result<(Tokens, Found)> {
+    let lambda = operators.lambda;
+    let end = Tokens::of(&seen[&Site::ZOut])?;
+    let half = seen.get(&Site::ZHalf).map(Tokens::of).transpose()?;
+    let at = |tokens: Option<&Tokens>| tokens.map(|tokens| tokens.at_place(operators)).transpose();
+    let places = [at(start.as_ref())?, at(half.as_ref())?, at(Some(&end))?];
+    let [before, behind] = [0, 1].map(|i| places[i].as_ref().and_then(|place| place.compression.as_ref()));
+    let mut attention = None;
+    if let (Some(u), Some(before), Some(behind), Some(input), Some(added)) =
+        (&operators.u, before, behind, seen.get(&Site::AttentionInput), seen.get(&Site::MssaOut))
+    {
+        let alignments = cosines(added, &-compression_gradient(&unit(input)?, u, operators.heads)?)?;
+        attention = Some(OfStep { changes: behind.iter().zip(before).map(|(b, a)| b - a).collect(), alignments });
     }
-}
-
-impl Place {
-    fn take(&mut self, tokens: &Tokens, compression: Option<&[f64]>, lambda: f64) {
-        self.rate.extend(tokens.rate.iter().copied());
-        for (i, c) in compression.into_iter().flatten().enumerate() {
-            let reduction = tokens.rate[i] - c;
-            self.compression.push(*c);
-            self.reduction.push(reduction);
-            self.objective.push(reduction - lambda * tokens.size[i]);
-        }
+    let mut sparsity = None;
+    if let (true, Some(input)) = (operators.dictionary.is_some(), seen.get(&Site::IstaInput)) {
+        let h = Tokens::of(input)?;
+        let change = |i: usize| lambda * (end.size[i] - h.size[i]) - (end.rate[i] - h.rate[i]);
+        let alignments = cosines(&end.unit.f_sub(&h.unit)?, &proximal_step(&h.unit, lambda)?)?;
+        sparsity = Some(OfStep { changes: (0..end.rate.len()).map(change).collect(), alignments });
     }
+    Ok((end, Found { places, attention, sparsity }))
 }
 
 impl Tokens {
     fn of(z: &Tensor) -> Result<Tokens> {
         let unit = unit(z)?;
         let (_, n, d) = unit.size3()?;
-        let size = unit.f_abs()?.f_sum_dim_intlist([1i64, 2].as_slice(), false, Kind::Double)?;
+        // Token by token first: no tensor of absolute values comes to be.
+        let size = unit.f_norm_scalaropt_dim(1, [-1i64].as_slice(), false)?.f_sum_dim_intlist(
+            [1i64].as_slice(),
+            false,
+            Kind::Double,
+        )?;
         let rate = rates(&unit, 1, over(d, n), false)?.try_into()?;
         Ok(Tokens { unit, rate, size: size.try_into()? })
+    }
+
+    fn at_place(&self, operators: &Operators) -> Result<AtPlace> {
+        let penalty = self.size.iter().map(|size| operators.lambda * size).collect();
+        Ok(AtPlace { rate: self.rate.clone(), compression: self.compression(operators)?, penalty })
     }
 
     /// R^c against a layer's subspaces, where it has them.
@@ -270,8 +319,12 @@ fn unit(z: &Tensor) -> Result<Tensor> {
 
 /// The cosine of two tensors of a sample's, sample by sample.
 fn cosines(a: &Tensor, b: &Tensor) -> Result<Vec<f64>> {
-    let [a, b] = [a, b].map(|t| t.f_flatten(1, -1).and_then(|t| t.f_to_kind(Kind::Double)));
-    Ok(Tensor::f_cosine_similarity(&a?, &b?, 1, 1e-300)?.try_into()?)
+    let [a, b] = [a, b].map(|t| t.f_flatten(1, -1).and_then(|t| t.f_to_kind(b.kind())));
+    let (a, b) = (a?, b?);
+    let dot = a.f_mul(&b)?.f_sum_dim_intlist([1i64].as_slice(), false, Kind::Double)?;
+    let norm = |t: &Tensor| t.f_norm_scalaropt_dim(2, [1i64].as_slice(), false)?.f_to_kind(Kind::Double);
+    let norms = norm(&a)?.f_mul(&norm(&b)?)?.f_clamp_min(f64::MIN_POSITIVE)?;
+    Ok(dot.f_div(&norms)?.try_into()?)
 }
 
 /// grad R^c = gamma sum_k U_k (I + gamma W_k W_k^T)^{-1} W_k, W_k = U_k^T Z, or with the smaller matrix W_k^T W_k: `[B, n, d]` (NeurIPS eq. 9).
@@ -312,6 +365,8 @@ fn proximal_step(h: &Tensor, lambda: f64) -> Result<Tensor> {
     let (_, n, d) = h.size3()?;
     let alpha = over(d, n);
     let lipschitz = 9.0 * alpha / 4.0;
-    let ahead = h.f_add(&resolvent_times(h, alpha)?.f_mul_scalar(alpha / lipschitz)?)?;
-    Ok(ahead.f_sub_scalar(lambda / lipschitz)?.f_relu()?.f_sub(h)?)
+    let mut step = resolvent_times(h, alpha)?;
+    let _ =
+        step.f_mul_scalar_(alpha / lipschitz)?.f_add_(h)?.f_sub_scalar_(lambda / lipschitz)?.f_relu_()?.f_sub_(h)?;
+    Ok(step)
 }

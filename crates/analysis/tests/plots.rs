@@ -87,3 +87,25 @@ fn a_pointer_that_rests_on_a_point_is_told_its_value() {
     assert!(figure.svg.contains("<title>a &lt; b, layer 1: 0.5</title>"), "{}", figure.svg);
     assert!(figure.svg.contains("<title>a &lt; b, layer 2: 0.25 ± 0.125</title>"), "{}", figure.svg);
 }
+
+/// Black on white, in the figure's proportions, with its words: more ink with a label than without.
+#[test]
+fn figures_become_pixels() {
+    let chart = |label: &str| Chart {
+        title: "t".into(),
+        y_label: label.into(),
+        series: vec![Series { name: "a".into(), points: vec![(1.0, 1.0), (2.0, 3.0)], band: None }],
+        ..Chart::default()
+    };
+    let ink = |label: &str| {
+        let figure = line_chart(&chart(label)).unwrap();
+        let picture = image::load_from_memory(&figure.png(480).unwrap()).unwrap().to_luma8();
+        assert_eq!(picture.dimensions(), (480, 300));
+        assert_eq!(picture.get_pixel(0, 0).0, [255]);
+        picture.pixels().filter(|p| p.0[0] < 128).count()
+    };
+    let (without, with) = (ink(""), ink("ΔR − λ‖Z‖₁"));
+    assert!(with > without + 20, "{with} and {without} dark pixels");
+    let figure = line_chart(&chart("")).unwrap();
+    assert!(figure.png(0).unwrap_err().to_string().contains("width of 0"));
+}

@@ -42,6 +42,30 @@ impl ImageFolder {
         Self::listed(root, Some(classes.iter().map(|class| class.as_ref().to_owned()).collect()))
     }
 
+    /// Image files and folders of them (nested ones too, in the order of their paths), without classes: every label is 0.
+    ///
+    /// # Errors
+    /// [`Error::Folder`] for a folder without images, [`Error::Io`] for one that cannot be listed and for a file that is not there.
+    pub fn unlabelled(paths: &[PathBuf]) -> Result<Self> {
+        let mut files = Vec::new();
+        for path in paths {
+            let meta = fs::metadata(path).map_err(Error::io(path))?;
+            if !meta.is_dir() {
+                files.push((path.clone(), 0));
+                continue;
+            }
+            let mut found = Vec::new();
+            collect(path, &mut HashSet::new(), &mut found)?;
+            found.sort_unstable();
+            if found.is_empty() {
+                let reason = format!("it holds no image ({})", EXTENSIONS.join(", "));
+                return Err(Error::Folder { dir: path.clone(), reason, advice: "name one that does".into() });
+            }
+            files.extend(found.into_iter().map(|path| (path, 0)));
+        }
+        Ok(Self { files, classes: vec!["image".into()] })
+    }
+
     /// Files and labels that a set's own list names.
     pub(crate) fn of_list(files: Vec<(PathBuf, usize)>, classes: &[&str]) -> Self {
         Self { files, classes: classes.iter().map(|&class| class.to_owned()).collect() }

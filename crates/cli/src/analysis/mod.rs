@@ -1,5 +1,6 @@
 //! What a trained network does, layer by layer: one pass over images with every measure of `whitebox-analysis`, and the page that tells what was found.
 
+pub mod images;
 pub mod pictures;
 mod sections;
 pub mod segmentation;

@@ -7,6 +7,7 @@ use image::{ImageFormat, Rgb, RgbImage};
 use tch::{Device, Kind, Tensor};
 use whitebox_analysis::plots::{Figure, magnitudes};
 use whitebox_analysis::{Picture, Section, attention, pca, tokens};
+use whitebox_model::embed::Grid;
 use whitebox_model::probe::{Recorder, Site};
 
 use super::{Network, of_patches};
@@ -91,12 +92,14 @@ pub fn section(network: &Network, images: &Tensor, data: &DataConfig) -> Result<
     let mut seen = Recorder::new(&[Site::Uz, Site::Attention, Site::ZOut]);
     let _ = tch::no_grad(|| network.model.tokens(&images.to_device(network.device), &mut seen))?;
     let depth = network.config.depth() as usize;
-    let patch_grid = network.config.grid().shape();
     let (count, channels, height, width) = images.size4()?;
+    let Grid { image, patch, .. } = network.config.grid();
+    let patch_grid = [height / patch[0], width / patch[1]];
     let scale = CELL.div_ceil(height as u32).max(1);
     let cell = [height as u32 * scale, width as u32 * scale];
     let column = |values: &[f64]| Tensor::from_slice(values).view([1, -1, 1, 1]);
     let plain = images.to_device(Device::Cpu).to_kind(Kind::Double) * column(&data.std) + column(&data.mean);
+    let own_size = [height, width] == image;
     let rows: Vec<RgbImage> = (0..count)
         .map(|i| {
             let pixels: Vec<f64> = plain.get(i).flatten(0, -1).try_into()?;
@@ -111,8 +114,17 @@ pub fn section(network: &Network, images: &Tensor, data: &DataConfig) -> Result<
     let mut section = Section {
         title: "Single images".into(),
         method: format!(
-            "{count} validation images, evenly out of all, through the network \"{}\". Maps have a value a patch.",
-            network.name
+            "{count} of the images measured first, evenly out of all, through the network \"{}\". Maps have a value a patch, {} x {} of them{}.",
+            network.name,
+            patch_grid[0],
+            patch_grid[1],
+            match own_size {
+                true => String::new(),
+                false => format!(
+                    ": the images are shown at {height} x {width} pixels in the place of the model's {} x {}, its positions interpolated",
+                    image[0], image[1]
+                ),
+            }
         ),
         ..Section::default()
     };
@@ -120,6 +132,7 @@ pub fn section(network: &Network, images: &Tensor, data: &DataConfig) -> Result<
     let shown = depth.saturating_sub(2);
     if let Some(found) = seen.get(shown, Site::Attention) {
         section.pictures.push(attention_maps(found, patch_grid, shown, sheet())?);
+        section.pictures.push(head_sheet(found, patch_grid, shown, sheet())?);
     }
     let heads = network.config.heads();
     section.pictures.push(claims(&seen, heads, patch_grid, depth, sheet())?);
@@ -151,6 +164,34 @@ fn attention_maps(found: &Tensor, grid: [i64; 2], layer: usize, mut sheet: Sheet
         layer + 1
     );
     Ok(Picture { title: "Attention, head by head".into(), caption, png: sheet.png()? })
+}
+
+/// What each head is for: one row a head over all images, so that the eye compares along the row. Each map is laid over its image, which shines where the head looks.
+fn head_sheet(found: &Tensor, grid: [i64; 2], layer: usize, images: Sheet) -> Result<Picture> {
+    let maps = attention::maps(found, grid)?.to_kind(Kind::Double).to_device(Device::Cpu);
+    let heads = maps.size()[1].min(HEADS);
+    let pictures: Vec<RgbImage> = images.rows.into_iter().filter_map(|row| row.into_iter().next()).collect();
+    let mut sheet = Sheet { cell: images.cell, rows: vec![pictures.clone()] };
+    for head in 0..heads {
+        let mut row = Vec::new();
+        for (i, picture) in pictures.iter().enumerate() {
+            let map: Vec<f64> = maps.get(i as i64).get(head).flatten(0, -1).try_into()?;
+            let most = map.iter().copied().fold(f64::MIN_POSITIVE, f64::max);
+            let mut lit = sheet.patches(grid, |at| [shade(0.15 + 0.85 * map[at] / most); 3]);
+            for (light, pixel) in lit.pixels_mut().zip(picture.pixels()) {
+                for (light, value) in light.0.iter_mut().zip(pixel.0) {
+                    *light = (u16::from(*light) * u16::from(value) / 255) as u8;
+                }
+            }
+            row.push(lit);
+        }
+        sheet.rows.push(row);
+    }
+    let caption = format!(
+        "The images, and below them a row for each of the heads 1 to {heads} of layer {}: bright is what the class token (without one: the mean token) attends to by that head.",
+        layer + 1
+    );
+    Ok(Picture { title: "What each head looks at".into(), caption, png: sheet.png()? })
 }
 
 fn claims(seen: &Recorder, heads: i64, grid: [i64; 2], depth: usize, mut sheet: Sheet) -> Result<Picture> {

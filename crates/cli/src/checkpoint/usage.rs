@@ -10,7 +10,7 @@ use super::{Opened, open, open_autoencoder, open_features};
 use crate::data::DataConfig;
 
 /// How a trained model is to be used: the options that all who read one share.
-#[derive(clap::Args, Debug)]
+#[derive(clap::Args, Clone, Debug)]
 pub struct ModelUse {
     /// The recipe whose data section prepares the images, for files that don't tell [default: the model's own].
     #[arg(long)]
@@ -43,6 +43,11 @@ impl ModelUse {
         checkpoint: Option<&Path>,
     ) -> Result<(Opened<AutoencoderConfig>, DataConfig, Device)> {
         self.open_with(checkpoint, open_autoencoder)
+    }
+
+    /// The same options with this recipe where none was named.
+    pub fn or_recipe(&self, name: Option<&str>) -> Self {
+        ModelUse { recipe: self.recipe.clone().or(name.map(str::to_owned)), ..self.clone() }
     }
 
     fn open_with<M>(

@@ -1,21 +1,19 @@
 //! `analyze`: opens the white box of a trained network and writes what is found as numbers, figures and one page.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde_json::json;
-use tch::Tensor;
 use whitebox_analysis::{Report, Section, count};
 use whitebox_datasets::masks::{self, Masked};
-use whitebox_datasets::{Dataset, Loader, Subset};
 
+use crate::analysis::images::{Images, Named, named};
 use crate::analysis::segmentation::{self, Scores};
 use crate::analysis::{self, Measures, Network, networks};
 use crate::checkpoint::{ModelUse, open_features};
 use crate::data::{DataConfig, embedded_folder};
-use crate::images::{check_fit, images_of};
+use crate::images::check_fit;
 use crate::progress::meter;
 use crate::run_folder::{RunFolder, command_line, commit};
 
@@ -30,6 +28,7 @@ use crate::run_folder::{RunFolder, command_line, commit};
   cargo xtask analyze runs/mine --samples 1000
   cargo xtask analyze runs/crate --compare runs/vit --out runs/crate-and-vit
   cargo xtask analyze runs/cifar10 --masks emoji
+  cargo xtask analyze --data photos/ --resolution 112
   cargo xtask analyze crate.pth --recipe image-folder --set data.path=DIR")]
 pub struct AnalyzeArgs {
     /// A weight file, a run folder or a checkpoint folder [default: the demo's model].
@@ -37,12 +36,18 @@ pub struct AnalyzeArgs {
     /// Another one, measured on the same images and drawn into the same figures.
     #[arg(long, value_name = "CHECKPOINT")]
     compare: Option<PathBuf>,
+    /// A recipe whose set is measured, or image files and folders of them [default: the set it was trained on].
+    #[arg(long, num_args = 1.., value_name = "SET|IMAGE")]
+    data: Vec<PathBuf>,
     /// Images measured of each part of the set, evenly out of all.
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..))]
     samples: u64,
     /// Images shown one by one.
     #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u64).range(1..=32))]
     shown: u64,
+    /// The size in pixels at which single images are shown to the network, its positions interpolated [default: the model's].
+    #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    resolution: Option<u32>,
     /// Score masks found without labels: `emoji` for the drawings in data/, or a folder with images/ and masks/.
     #[arg(long, value_name = "emoji|DIR")]
     masks: Option<PathBuf>,
@@ -55,25 +60,32 @@ pub struct AnalyzeArgs {
 
 /// The file of an analysis that holds every number.
 const NUMBERS: &str = "analysis.json";
+/// Width of a figure's PNG in pixels.
+const PNG_WIDTH: u32 = 1440;
 
 /// Runs the command.
 pub fn run(args: &AnalyzeArgs) -> Result<()> {
     let checkpoint = args.checkpoint.as_deref();
-    let (opened, data, device) = args.usage.open_features(checkpoint)?;
-    let sets = data.open()?;
-    // Evenly out of a whole set: its first images may all be of one class.
-    let evenly = |set: &Arc<dyn Dataset>, wanted: u64| -> Result<Loader> {
-        let step = (set.len() as u64 / wanted).max(1) as usize;
-        data.eval_loader(Arc::new(Subset::every_nth(set.clone(), step, 0)?))
+    let named = named(&args.data)?;
+    let recipe = match named {
+        Some(Named::Recipe(name)) => Some(name),
+        _ => None,
     };
-    let validation = evenly(&sets.validation, args.samples)?;
-    let training = evenly(&sets.train, args.samples)?;
-    check_fit(&validation, &opened.config.grid())?;
+    let (opened, data, device) = args.usage.or_recipe(recipe).open_features(checkpoint)?;
+    let grid = opened.config.grid();
+    let images = match named {
+        Some(Named::Files(files)) => Images::of_files(files, &data, &grid)?,
+        _ => Images::of_set(&data)?,
+    };
+    let loaders = images.loaders(args.samples)?;
+    loaders.iter().try_for_each(|(_, loader)| check_fit(loader, &grid))?;
     let objects = args.masks.as_deref().map(|masks| objects(masks, args.samples)).transpose()?;
     let mut all = networks(checkpoint, &opened, device)?;
     if let Some(other) = &args.compare {
         let opened = open_features(Some(other), None, &[])?;
-        check_fit(&validation, &opened.config.grid()).with_context(|| format!("--compare {}", other.display()))?;
+        for (_, loader) in &loaders {
+            check_fit(loader, &opened.config.grid()).with_context(|| format!("--compare {}", other.display()))?;
+        }
         let name = other.display().to_string();
         all.push(Network::of_file(&name, &opened, device)?);
     }
@@ -90,19 +102,14 @@ pub fn run(args: &AnalyzeArgs) -> Result<()> {
 
     let mut measures = Vec::new();
     for (i, network) in all.iter().enumerate() {
-        let mut measured = |images: &str, loader| -> Result<()> {
+        // The trained one, which comes first, with every part; the others with the first.
+        for (images, loader) in &loaders[..if i == 0 { loaders.len() } else { 1 }] {
             eprintln!("{}, {images} images", network.name);
             let found = analysis::measure(network, images, loader, args.samples, &mut meter("measuring", "images"))?;
             measures.push(found);
-            Ok(())
-        };
-        measured("validation", &validation)?;
-        // The trained one comes first.
-        if i == 0 {
-            measured("training", &training)?;
         }
     }
-    let shown = first_images(&evenly(&sets.validation, args.shown)?, args.shown)?;
+    let shown = images.shown(args.shown, args.resolution.map(|side| [i64::from(side); 2]))?;
     let mut sections = analysis::sections(&measures)?;
     let mut scores = Vec::new();
     for network in all.iter().filter(|n| n.shown) {
@@ -117,7 +124,8 @@ pub fn run(args: &AnalyzeArgs) -> Result<()> {
         sections.push(segmentation::section(&scores, objects, &of)?);
     }
     let found = Found { measures, scores, sections };
-    write(&folder, args, &opened.weights.path, &data, found)
+    let subject = Subject { path: &opened.weights.path, data: &data, note: images.note.as_deref() };
+    write(&folder, args, &subject, found)
 }
 
 /// What is written down.
@@ -137,19 +145,15 @@ fn objects(masks: &Path, wanted: u64) -> Result<Vec<Masked>> {
     Ok(all.into_iter().step_by(every).collect())
 }
 
-/// The first images of a set, `[N, C, H, W]`.
-fn first_images(loader: &Loader, wanted: u64) -> Result<Tensor> {
-    for batch in loader.epoch(0, 0) {
-        let batch = batch?;
-        if !batch.labels.is_empty() {
-            let images = images_of(&batch, tch::Device::Cpu);
-            return Ok(images.narrow(0, 0, (wanted as i64).min(images.size()[0])));
-        }
-    }
-    bail!("not one of the images could be read")
+/// What was looked at.
+struct Subject<'a> {
+    path: &'a Path,
+    data: &'a DataConfig,
+    note: Option<&'a str>,
 }
 
-fn write(folder: &RunFolder, args: &AnalyzeArgs, path: &Path, data: &DataConfig, found: Found) -> Result<()> {
+fn write(folder: &RunFolder, args: &AnalyzeArgs, subject: &Subject<'_>, found: Found) -> Result<()> {
+    let Subject { path, data, note } = *subject;
     let Found { measures, scores, sections } = found;
     let info = json!({
         "command": command_line(),
@@ -166,7 +170,9 @@ fn write(folder: &RunFolder, args: &AnalyzeArgs, path: &Path, data: &DataConfig,
     std::fs::create_dir_all(&figures).with_context(|| format!("making {}", figures.display()))?;
     for (number, section) in sections.iter().enumerate() {
         for (i, figure) in section.figures.iter().enumerate() {
-            folder.write(&format!("figures/{}-{}.svg", number + 1, i + 1), figure.svg.as_bytes())?;
+            let name = format!("figures/{}-{}", number + 1, i + 1);
+            folder.write(&format!("{name}.svg"), figure.svg.as_bytes())?;
+            folder.write(&format!("{name}.png"), &figure.png(PNG_WIDTH)?)?;
         }
         for (i, picture) in section.pictures.iter().enumerate() {
             folder.write(&format!("figures/{}-picture-{}.png", number + 1, i + 1), &picture.png)?;
@@ -186,7 +192,10 @@ fn write(folder: &RunFolder, args: &AnalyzeArgs, path: &Path, data: &DataConfig,
             "Every layer of a network was measured on {} images of each part of its data: whether it compresses, whether it sparsifies, and whether what it has learned is what the \
              theory takes it for.",
             count(images)
-        )],
+        )]
+        .into_iter()
+        .chain(note.map(str::to_owned))
+        .collect(),
         facts: facts.into_iter().map(|(k, v)| (k.to_owned(), v)).collect(),
         sections,
         ..Report::default()
