@@ -4,7 +4,7 @@
 //! normalised floats, and a [`Loader`] does both in worker threads and stacks the results into [`Batch`]es.
 //! What comes at which step is a pure function of seed, epoch and index (see [`SampleRng`]). Text has a module of its
 //! own, `text`, by the feature of that name, which is on by default.
-#![doc = include_str!("../README.md")]
+#![cfg_attr(feature = "text", doc = include_str!("../README.md"))]
 
 mod augment;
 pub mod cifar;

@@ -12,6 +12,9 @@ use crate::text::tokenizer::Identity;
 use crate::text::{hash, shard};
 use crate::{Error, Result};
 
+/// A shard while it is being written.
+const BESIDE: &str = "tokens.tmp";
+
 /// What a side has on the disk, and the place in the text behind its last token there.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -70,6 +73,10 @@ pub(super) struct Writer {
 impl Writer {
     pub(super) fn new(folder: PathBuf, identity: Identity, shard_tokens: u64, saved: Saved) -> Result<Self> {
         fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
+        let unfinished = folder.join(BESIDE);
+        if unfinished.exists() {
+            fs::remove_file(&unfinished).map_err(Error::io(&unfinished))?;
+        }
         Ok(Self {
             folder,
             width: shard::width(identity.vocabulary),
@@ -123,6 +130,11 @@ impl Writer {
             shards += 1;
         }
         self.text_bytes = before + encoded.text_bytes;
+        if self.in_shard == 0 {
+            // All there is of this side so far is on the disk: it need not come back to this chunk.
+            self.saved.part.text_bytes = self.text_bytes;
+            self.saved.place = Place { file, chunk: chunk + 1, tokens: 0, begun: self.begun };
+        }
         Ok(shards > 0)
     }
 
@@ -162,7 +174,7 @@ impl Writer {
     }
 
     fn beside(&self) -> PathBuf {
-        self.folder.join("tokens.tmp")
+        self.folder.join(BESIDE)
     }
 
     /// Makes the open shard whole.

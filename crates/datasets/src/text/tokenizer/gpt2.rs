@@ -14,6 +14,9 @@ use crate::{Error, Result};
 /// `<|endoftext|>`.
 const END: u32 = 50256;
 
+/// Runs of white space of so many bytes are encoded apart.
+const LONG: usize = 1 << 14;
+
 /// GPT-2's tokenizer.
 pub struct Gpt2 {
     encoding: CoreBPE,
@@ -54,8 +57,20 @@ impl Tokenizer for Gpt2 {
     }
 
     fn encode(&self, text: &str) -> Result<Vec<u32>> {
-        // The regular expression behind it gives up on hostile texts by a panic.
-        catch_unwind(AssertUnwindSafe(|| self.encoding.encode_ordinary(text))).map_err(|_| Error::Tokenizer {
+        // The regular expression behind it gives up on hostile texts by a panic; what was seen to lead there are long
+        // runs of spaces, so these are taken apart before, and the rest is caught.
+        let encode = || {
+            let mut ids = Vec::new();
+            let mut rest = text;
+            while let Some((before, run, after)) = long_run(rest) {
+                ids.extend(self.encoding.encode_ordinary(before));
+                ids.extend(self.encoding.encode_ordinary(run));
+                rest = after;
+            }
+            ids.extend(self.encoding.encode_ordinary(rest));
+            ids
+        };
+        catch_unwind(AssertUnwindSafe(encode)).map_err(|_| Error::Tokenizer {
             tokenizer: "gpt2".into(),
             reason: format!("a text of {} bytes cannot be split into words", text.len()),
             advice: "look for very long runs of one kind of character in it".into(),
@@ -88,5 +103,41 @@ impl Tokenizer for Gpt2 {
 
     fn end_of_text(&self) -> Option<u32> {
         Some(END)
+    }
+}
+
+/// Splits a text at its first long run of white space: before it, the run, after it. As in GPT-2's rule the last space
+/// of a run goes with what follows, so that the ids are those of the undivided text.
+fn long_run(text: &str) -> Option<(&str, &str, &str)> {
+    if text.len() < LONG {
+        return None;
+    }
+    let mut begin = None;
+    let mut last = 0;
+    for (at, character) in text.char_indices() {
+        if character.is_whitespace() {
+            begin.get_or_insert(at);
+            last = at;
+        } else if let Some(begin) = begin.take().filter(|begin| last - begin >= LONG) {
+            return Some((&text[..begin], &text[begin..last], &text[last..]));
+        }
+    }
+    begin.filter(|begin| *begin > 0 && last - begin >= LONG).map(|begin| (&text[..begin], &text[begin..], ""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_runs_of_spaces_are_taken_apart_without_a_trace() {
+        let gpt2 = Gpt2::new().unwrap();
+        for run in ["\n", " ", " \n", "\u{3000}"].map(|part| part.repeat(LONG)) {
+            for (before, after) in [("", "b"), ("a", "b"), ("a", ""), ("", ""), ("a ", "\n.")] {
+                let text = format!("{before}{run}{after}");
+                assert_eq!(gpt2.encode(&text).unwrap(), gpt2.encoding.encode_ordinary(&text));
+            }
+        }
+        assert!(long_run(&" ".repeat(2 * LONG)).is_none() && long_run(&"a".repeat(2 * LONG)).is_none());
     }
 }

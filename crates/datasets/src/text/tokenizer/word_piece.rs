@@ -15,7 +15,7 @@ use crate::text::hash;
 
 impl HuggingFace {
     /// From the text of a `vocab.txt`, a token a line, the line's number its id. Text is brought to lower case, and its
-    /// accents are taken off, if `lowercase` says so; where it says nothing, if no token has a capital letter.
+    /// accents are taken off, if `lowercase` says so; where it says nothing, if no token changes by it.
     ///
     /// # Errors
     /// [`Error::Tokenizer`](crate::Error::Tokenizer) for a vocabulary with repeated or empty lines, or without `[UNK]`.
@@ -34,7 +34,7 @@ impl HuggingFace {
             return Err(failed(name, format!("none of its {} lines is [UNK]", lines.len())));
         }
         let marked = |line: &str| line.starts_with('[') && line.ends_with(']');
-        let lowercase = lowercase.unwrap_or_else(|| lines.iter().all(|l| marked(l) || !l.contains(char::is_uppercase)));
+        let lowercase = lowercase.unwrap_or_else(|| lines.iter().all(|l| marked(l) || l.to_lowercase() == **l));
 
         let names = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"].into_iter().filter(|name| ids.contains_key(*name));
         let special: Vec<AddedToken> = names.map(|name| AddedToken::from(name, true)).collect();
