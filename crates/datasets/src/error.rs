@@ -205,6 +205,84 @@ pub enum Error {
         /// Values the output has room for.
         expected: usize,
     },
+    /// A file that should be text is not.
+    #[error("{path}: byte {offset} is not valid UTF-8; convert the file, or read files that are not UTF-8 as Latin-1 (in a recipe: data.latin1=true)", path = .path.display())]
+    NotUtf8 {
+        /// The file.
+        path: PathBuf,
+        /// Where the first invalid byte lies, from 0, after decompression.
+        offset: u64,
+    },
+    /// A text holds a character that the tokenizer does not know.
+    #[error("the character {character:?} (U+{code:04X}) at byte {offset} of the text is not in the vocabulary of {vocabulary} characters; take it out, or build the vocabulary from a text that holds it", code = *.character as u32)]
+    UnknownCharacter {
+        /// The character.
+        character: char,
+        /// Where it begins, from 0.
+        offset: u64,
+        /// The size of the vocabulary.
+        vocabulary: usize,
+    },
+    /// An id is not one of the tokenizer's.
+    #[error(
+        "token {id} at position {position} is not below {vocabulary}, the size of the vocabulary of {tokenizer}; the tokens belong to another tokenizer"
+    )]
+    UnknownToken {
+        /// The id.
+        id: u32,
+        /// Where it stands.
+        position: usize,
+        /// The tokenizer's name.
+        tokenizer: String,
+        /// The size of its vocabulary.
+        vocabulary: usize,
+    },
+    /// A tokenizer cannot be opened, or fails on a text.
+    #[error("tokenizer {tokenizer}: {reason}; {advice}")]
+    Tokenizer {
+        /// Its name or file.
+        tokenizer: String,
+        /// What is wrong.
+        reason: String,
+        /// What to do.
+        advice: String,
+    },
+    /// A file of packed tokens is damaged or belongs to something else.
+    #[error("{path}: {found}, but {expected}; {advice}", path = .path.display())]
+    Packed {
+        /// The file.
+        path: PathBuf,
+        /// What is there.
+        found: String,
+        /// What should be.
+        expected: String,
+        /// What to do.
+        advice: &'static str,
+    },
+    /// A folder holds tokens of something else than what is to be packed into it.
+    #[error("{folder} holds tokens packed from {what}: {found}, but {expected} is asked for; choose another folder, or remove this one to pack anew", folder = .folder.display())]
+    PackedOtherwise {
+        /// The folder.
+        folder: PathBuf,
+        /// In what they differ.
+        what: &'static str,
+        /// What is there.
+        found: String,
+        /// What is asked for.
+        expected: String,
+    },
+    /// A token set is too short for what is wanted of it.
+    #[error("{what} needs at least {needed} tokens, but the set holds {tokens}; {advice}")]
+    TooFewTokens {
+        /// What needs them.
+        what: String,
+        /// How many it needs.
+        needed: u64,
+        /// How many there are.
+        tokens: u64,
+        /// What to do.
+        advice: &'static str,
+    },
     /// An index past the end of a set.
     #[error("sample {index} was asked for, but the set holds {len} (0 to {last}); choose a smaller index", last = .len.saturating_sub(1))]
     Index {

@@ -44,6 +44,13 @@ impl Source {
         Ok(data)
     }
 
+    /// Appends up to `bytes` bytes; fewer come at the end alone, where the checksum of a gzip stream is checked.
+    #[cfg(feature = "text")]
+    pub(crate) fn append(&mut self, bytes: usize, data: &mut Vec<u8>) -> Result<usize> {
+        let read = (&mut self.reader).take(bytes as u64).read_to_end(data);
+        read.map_err(|source| self.failed(source))
+    }
+
     /// Everything up to the end, which also checks the checksum of a gzip stream.
     pub(crate) fn rest(&mut self) -> Result<Vec<u8>> {
         let mut data = Vec::new();

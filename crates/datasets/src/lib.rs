@@ -1,9 +1,10 @@
-//! Images as plain buffers: readers, transforms and a deterministic multi-threaded loader.
+//! Images and text as plain buffers: readers, transforms, tokenizers, and deterministic batches of both.
 //!
 //! Nothing here knows a tensor library. A [`Dataset`] hands out 8-bit images, a [`Pipeline`] turns each into
 //! normalised floats, and a [`Loader`] does both in worker threads and stacks the results into [`Batch`]es.
-//! What comes at which step is a pure function of seed, epoch and index (see [`SampleRng`]).
-#![doc = include_str!("../README.md")]
+//! What comes at which step is a pure function of seed, epoch and index (see [`SampleRng`]). Text has a module of its
+//! own, `text`, by the feature of that name, which is on by default.
+#![cfg_attr(feature = "text", doc = include_str!("../README.md"))]
 
 mod augment;
 pub mod cifar;
@@ -27,6 +28,8 @@ mod resize;
 mod rng;
 mod step;
 mod subset;
+#[cfg(feature = "text")]
+pub mod text;
 mod transform;
 
 pub use augment::AugmentList;

@@ -10,6 +10,9 @@
 //! | 24..30 | `sample` | `shuffl` |
 //! | 30..32 | repetition, 0 where a sample comes once | `e\0` |
 //!
+//! Text has streams of its own, one for each (seed, step, row), whose purpose in bytes 24..32 is `windows\0` or
+//! `masking\0`.
+//!
 //! Different (seed, epoch, index, repetition) thus have different keys, and nothing depends on the number of workers, on
 //! the batch size or on where an epoch was resumed. The draws below are written out here rather than taken from a
 //! library of distributions because such libraries change their streams between versions, and a resumed run must not.
@@ -34,7 +37,7 @@ impl SampleRng {
         Self::keyed(seed, epoch, index, purpose)
     }
 
-    fn keyed(seed: u64, epoch: u64, index: u64, purpose: [u8; 8]) -> Self {
+    pub(crate) fn keyed(seed: u64, epoch: u64, index: u64, purpose: [u8; 8]) -> Self {
         let mut key = [0; 32];
         let words = [seed.to_le_bytes(), epoch.to_le_bytes(), index.to_le_bytes(), purpose];
         for (slot, word) in key.chunks_exact_mut(8).zip(words) {
