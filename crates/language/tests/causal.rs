@@ -233,6 +233,58 @@ fn every_model_learns_a_small_batch_by_heart() {
 }
 
 #[test]
+fn matrices_begin_as_in_nanogpt() {
+    let config = small(json!({"kind": "gpt2", "d": 96, "depth": 4, "vocabulary": 200}));
+    let _drawing = seeded(11);
+    let store = nn::VarStore::new(CPU);
+    let _model = config.build(&store.root()).unwrap();
+    for (name, variable) in store.variables() {
+        let found = variable.std(false).double_value(&[]);
+        let expected = match name.as_str() {
+            // Over the root of 2 L.
+            name if name.ends_with("c_proj.weight") => 0.02 / 8f64.sqrt(),
+            name if name.ends_with("bias") || name.contains("ln_") => 0.0,
+            _ => 0.02,
+        };
+        assert!((found - expected).abs() <= 0.05 * expected, "{name}: {found}");
+    }
+}
+
+#[test]
+fn everything_runs_in_bfloat16() {
+    use torch_extras::autocast::Autocast;
+    for config in kinds() {
+        let (store, model) = built(&config, 12);
+        let (ids, targets) = (ids(2, 16), (ids(2, 16) + 5).remainder(61));
+        let loss = |sites: &[Site]| {
+            let loss = model.loss(&ids, &targets, true, &mut Recorder::new(sites)).unwrap();
+            (loss.double_value(&[]), gradients(&store, &loss))
+        };
+        let (exact, plain) = loss(&[]);
+        let steps = |cache: &mut whitebox_language::Cache| {
+            [(0, 5), (5, 1), (6, 10)].map(|(from, n)| model.step(&ids.narrow(1, from, n), cache).unwrap())
+        };
+        let _autocast = Autocast::new(CPU, Kind::BFloat16, true).unwrap();
+        for sites in [&[][..], &[Site::Attention]] {
+            let (rounded, gradients) = loss(sites);
+            assert!((rounded - exact).abs() < 0.03 * exact, "{config:?}: {rounded} for {exact}");
+            for (name, gradient) in gradients {
+                let error = relative_error(&gradient, &plain[&name]);
+                // Rounding moves codes across the ReLU's threshold, so that gradients are near and no nearer.
+                // A shift of all keys moves no score: their biases have no gradient but rounding.
+                assert!(
+                    error < 0.25 || plain[&name].abs().max().double_value(&[]) < 1e-3,
+                    "{config:?} {name}: {error}"
+                );
+            }
+        }
+        let whole = logits(&*model, &ids);
+        let pieces = Tensor::cat(&steps(&mut model.cache(2, 16).unwrap()), 1);
+        assert_close(&pieces, &whole, 0.03, "cached");
+    }
+}
+
+#[test]
 fn dropout_is_for_training_alone() {
     for kind in ["crate_gpt", "gpt2", "tost_gpt"] {
         let (_store, mut model) = built(&small(json!({"kind": kind, "dropout": 0.3})), 8);
