@@ -186,9 +186,7 @@ impl Layer for Block {
             sparsifier: match &self.sparsifier {
                 Sparsifier::Ista(ista) => Sparsifier::Ista(ista.share()),
                 Sparsifier::Mlp(mlp) => Sparsifier::Mlp(mlp.share()),
-                Sparsifier::Odl { odl, residual } => {
-                    Sparsifier::Odl { odl: odl.map(Tensor::shallow_clone), residual: *residual }
-                }
+                Sparsifier::Odl { odl, residual } => Sparsifier::Odl { odl: odl.share(), residual: *residual },
             },
             base: self.base,
             drop: self.drop,

@@ -210,7 +210,11 @@ pub fn check_layers(d: i64, depth: i64, heads: i64) -> Result<()> {
     check_between("heads", heads, 1 << 12)
 }
 
-fn check_between(name: &str, value: i64, most: i64) -> Result<()> {
+/// Refuses a size that is not positive, or larger than `most`.
+///
+/// # Errors
+/// The value, by its `name`.
+pub fn check_between(name: &str, value: i64, most: i64) -> Result<()> {
     if (1..=most).contains(&value) {
         return Ok(());
     }

@@ -106,7 +106,7 @@ impl Ista {
     }
 
     /// The same step on the same dictionary.
-    pub(crate) fn share(&self) -> Self {
+    pub fn share(&self) -> Self {
         let kept = self.kept.as_ref().map(Linear::share);
         Ista { dictionary: self.dictionary.shallow_clone(), kept, config: self.config.clone() }
     }

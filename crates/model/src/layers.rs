@@ -17,6 +17,8 @@ pub enum LinearInit {
     Timm,
     /// MAE's: weight from `U(-b, b)` with `b = sqrt(6 / (fan_in + fan_out))`, bias zero.
     Xavier,
+    /// Weight from `N(0, s^2)` with this standard deviation s, bias zero.
+    Normal(f64),
 }
 
 /// `y = x W^T + b`.
@@ -35,6 +37,7 @@ impl Linear {
         let (w, b) = match init {
             LinearInit::PyTorch => (uniform(bound), uniform(bound)),
             LinearInit::Timm => (Init::Randn { mean: 0.0, stdev: 0.02 }, Init::Const(0.0)),
+            LinearInit::Normal(stdev) => (Init::Randn { mean: 0.0, stdev }, Init::Const(0.0)),
             LinearInit::Xavier => (uniform((6.0 / (inputs + outputs) as f64).sqrt()), Init::Const(0.0)),
         };
         Linear {
@@ -107,12 +110,12 @@ impl LayerNorm {
 }
 
 /// The kind in which tokens `z` are computed: that of autocast where it is on.
-pub(crate) fn computing_kind(z: &Tensor) -> Kind {
+pub fn computing_kind(z: &Tensor) -> Kind {
     Autocast::kind(z.device()).ok().flatten().unwrap_or_else(|| z.kind())
 }
 
 /// Switches autocast off for the guard's life; none is needed where there is none.
-pub(crate) fn without_autocast(device: Device) -> Option<Autocast> {
+pub fn without_autocast(device: Device) -> Option<Autocast> {
     Autocast::new(device, Kind::BFloat16, false).ok()
 }
 

@@ -90,12 +90,18 @@ impl Odl {
         })
     }
 
+    /// The same layer on the same parameters.
+    pub fn share(&self) -> Self {
+        self.map(Tensor::shallow_clone)
+    }
+
     /// The same layer with other tensors for its parameters.
     pub(crate) fn map(&self, f: impl Fn(&Tensor) -> Tensor) -> Self {
         Odl { dictionary: f(&self.dictionary), back: self.back.as_ref().map(&f), config: self.config.clone() }
     }
 
-    pub(crate) fn parameters(&self) -> impl Iterator<Item = &Tensor> {
+    /// The dictionary, and the one that leads back where there is one.
+    pub fn parameters(&self) -> impl Iterator<Item = &Tensor> {
         std::iter::once(&self.dictionary).chain(&self.back)
     }
 }
