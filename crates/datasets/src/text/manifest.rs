@@ -79,6 +79,14 @@ impl Manifest {
             });
         }
         let manifest: Self = read_json(&folder.join(MANIFEST))?;
+        if manifest.format != FORMAT {
+            return Err(Error::Packed {
+                path: folder.join(MANIFEST),
+                found: format!("the folder has format {}", manifest.format),
+                expected: format!("format {FORMAT} is read here"),
+                advice: "pack the text anew with this version of the program",
+            });
+        }
         let parts = [Some(&manifest.train), manifest.validation.as_ref()];
         for part in parts.into_iter().flatten() {
             let tokens = part.shards.iter().try_fold(0u64, |sum, shard| sum.checked_add(shard.tokens));

@@ -1,5 +1,6 @@
 //! Packing: the same bytes over threads, shards and interruptions; what is held out; what is refused.
 
+use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -138,6 +139,26 @@ fn a_stop_before_the_first_shard_begins_anew() {
     assert_eq!(stopped.unwrap(), Packed::Stopped);
     let manifest = packed(&sources, &Bytes::new(), &out, &PackOptions::default());
     assert_eq!(manifest.train.text_bytes + manifest.validation.unwrap().text_bytes, 9);
+}
+
+#[test]
+fn a_damaged_state_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    put(folder.path().join("a.txt"), "some text");
+    let sources = Sources::open([folder.path().join("a.txt")], false).unwrap();
+    let out = folder.path().join("out");
+    let again = |stop| pack(&sources, &Bytes::new(), &out, &PackOptions::default(), |_| {}, &AtomicBool::new(stop));
+    again(true).unwrap();
+    let state = out.join("pack-state.json");
+    let text = fs::read_to_string(&state).unwrap();
+    fs::write(&state, text.replacen("\"tokens\": 0,\n      \"begun\"", "\"tokens\": 99,\n      \"begun\"", 1)).unwrap();
+    says(again(false), &["99 tokens", "it has 9", "remove the folder"]);
+    fs::write(&state, text.replacen("\"text_bytes\": 0", "\"text_bytes\": 5", 1)).unwrap();
+    says(again(false), &["14 bytes", "9 were there"]);
+    fs::write(&state, &text[..40]).unwrap();
+    says(again(false), &["pack-state.json", "does not parse"]);
+    fs::write(&state, text).unwrap();
+    again(false).unwrap();
 }
 
 #[test]

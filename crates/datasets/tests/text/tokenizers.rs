@@ -1,5 +1,7 @@
 //! Tokenizers against ids of their originals, there and back, and the errors on opening them.
 
+use std::sync::LazyLock;
+
 use proptest::prelude::*;
 use whitebox_datasets::text::{
     Bytes, Characters, Definition, Gpt2, HuggingFace, Specials, Tokenizer, TokenizerSpec, Utf8Stream,
@@ -22,8 +24,6 @@ fn gpt2_gives_the_ids_of_the_original() {
     assert_eq!(gpt2.token(50256).unwrap(), "<|endoftext|>");
     says(gpt2.decode(&[1, 50257]), &["token 50257 at position 1", "50257", "gpt2"]);
     assert!(gpt2.continues_word(64) && !gpt2.continues_word(995) && !gpt2.continues_word(50256));
-    // alice, counted with the original
-    assert!(gpt2.encode(&book("alice.txt.gz")).unwrap().len() > 30_000);
 }
 
 #[test]
@@ -182,8 +182,8 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
     fn text_comes_back(text in any::<String>()) {
-        let gpt2 = TokenizerSpec::Gpt2.open().unwrap();
-        let tokenizers: [&dyn Tokenizer; 2] = [&Bytes::new(), &*gpt2];
+        static GPT2: LazyLock<Gpt2> = LazyLock::new(|| Gpt2::new().unwrap());
+        let tokenizers: [&dyn Tokenizer; 2] = [&Bytes::new(), &*GPT2];
         for tokenizer in tokenizers {
             let ids = tokenizer.encode(&text).unwrap();
             prop_assert_eq!(tokenizer.decode(&ids).unwrap(), text.clone());

@@ -146,6 +146,8 @@ fn damaged_folders_are_told_apart() {
     let text = fs::read_to_string(&manifest).unwrap();
     fs::write(&manifest, text.replacen("\"tokens\": 30", "\"tokens\": 31", 1)).unwrap();
     says(open(), &["manifest.json", "31 tokens"]);
+    fs::write(&manifest, text.replacen("\"format\": 1", "\"format\": 2", 1)).unwrap();
+    says(open(), &["manifest.json", "format 2"]);
     fs::write(&manifest, &text[..text.len() / 2]).unwrap();
     says(open(), &["manifest.json", "does not parse"]);
     fs::remove_file(&manifest).unwrap();

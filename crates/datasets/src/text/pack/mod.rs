@@ -188,7 +188,7 @@ fn finish(folder: &Path, state: State, writers: Vec<Writer>, sources: &Sources) 
     let mut parts = writers.into_iter().map(Writer::finish);
     let train = parts.next().transpose()?.unwrap_or_default();
     let validation = parts.next().transpose()?;
-    let text_bytes = train.text_bytes + validation.as_ref().map_or(0, |part| part.text_bytes);
+    let text_bytes = train.text_bytes.saturating_add(validation.as_ref().map_or(0, |part| part.text_bytes));
     if text_bytes != sources.text_bytes() {
         return Err(Error::Packed {
             path: folder.to_owned(),
@@ -245,7 +245,7 @@ fn same(
                 "{} of {} bytes, sha256 {}...",
                 file.path.display(),
                 file.bytes,
-                &file.sha256[..12.min(file.sha256.len())]
+                file.sha256.get(..12).unwrap_or_default()
             )
         }
         None => "nothing".into(),

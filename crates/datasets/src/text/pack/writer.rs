@@ -97,7 +97,7 @@ impl Writer {
 
     /// Tokens so far.
     pub(super) fn tokens(&self) -> u64 {
-        self.saved.part.tokens + self.in_shard
+        self.saved.part.tokens.saturating_add(self.in_shard)
     }
 
     /// Takes a chunk; the chunks before the place it goes on from are passed over. True if a shard became whole.
@@ -108,6 +108,14 @@ impl Writer {
         // Tokens of this chunk that a shard on the disk holds already. Both of what is about the chunk as a whole, its
         // bytes and whether a document had begun before it, stand in the place as they were before the chunk.
         let mut done = if self.saved.place.is_in(file, chunk) { self.saved.place.tokens as usize } else { 0 };
+        if done > encoded.ids.len() {
+            return Err(Error::Packed {
+                path: self.folder.clone(),
+                found: format!("of chunk {chunk} of file {file} {done} tokens are said to be packed"),
+                expected: format!("it has {}", encoded.ids.len()),
+                advice: "the state of an interrupted pack is damaged: remove the folder and pack anew",
+            });
+        }
         let (before, begun) = (self.text_bytes, self.begun);
         let mut begins: Vec<usize> = begun.then_some(0).into_iter().chain(encoded.begins.iter().copied()).collect();
         begins.dedup();
@@ -115,7 +123,7 @@ impl Writer {
         let mut shards = 0;
         loop {
             let room = (self.shard_tokens - self.in_shard) as usize;
-            let end = encoded.ids.len().min(done + room);
+            let end = encoded.ids.len().min(done.saturating_add(room));
             let new = begins.iter().filter(|begin| (done..end).contains(begin));
             let first = self.tokens();
             self.documents.extend(new.map(|begin| first + (begin - done) as u64));
@@ -129,7 +137,7 @@ impl Writer {
             self.close()?;
             shards += 1;
         }
-        self.text_bytes = before + encoded.text_bytes;
+        self.text_bytes = before.saturating_add(encoded.text_bytes);
         if self.in_shard == 0 {
             // All there is of this side so far is on the disk: it need not come back to this chunk.
             self.saved.part.text_bytes = self.text_bytes;
@@ -198,8 +206,8 @@ impl Writer {
             documents: self.documents.len() as u64,
             documents_sha256,
         };
-        self.saved.part.tokens += info.tokens;
-        self.saved.part.documents += info.documents;
+        self.saved.part.tokens = self.saved.part.tokens.saturating_add(info.tokens);
+        self.saved.part.documents = self.saved.part.documents.saturating_add(info.documents);
         self.saved.part.shards.push(info);
         (self.in_shard, self.documents) = (0, Vec::new());
         Ok(())
