@@ -105,6 +105,8 @@ pub struct Section {
     pub figures: Vec<Figure>,
     /// Pictures, one below the other.
     pub pictures: Vec<Picture>,
+    /// Texts that are shown as they stand, line by line.
+    pub excerpts: Vec<String>,
     /// Sentences that say what the numbers show.
     pub findings: Vec<String>,
 }
@@ -181,6 +183,7 @@ impl Section {
         for picture in &self.pictures {
             html.push_str(&pictures::inside(picture)?);
         }
+        html.extend(self.excerpts.iter().map(|text| format!("<pre class=\"excerpt\">{}</pre>", escape(text))));
         html.extend(self.findings.iter().map(|text| format!("<p>{}</p>", math(text))));
         html.push_str("</section>");
         Ok(html)

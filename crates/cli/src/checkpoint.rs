@@ -1,5 +1,6 @@
 //! Which file a command means by a checkpoint: a weight file, a run folder, a checkpoint folder, or the demo's where none is named.
 
+pub mod text;
 mod usage;
 
 use std::path::{Path, PathBuf};
@@ -44,7 +45,7 @@ impl<M> Opened<M> {
     /// How images are prepared: by the named recipe, or by the one that the file tells, with `data.key=value` overrides.
     pub fn data(&self, recipe: Option<&str>, sets: &[String]) -> Result<DataConfig> {
         if let Some(name) = recipe {
-            return Ok(recipe::load(name, sets)?.recipe.data);
+            return recipe::load(name, sets)?.recipe.images().cloned();
         }
         let path = self.weights.path.display();
         let told = self.weights.card.as_ref().and_then(|card| card.data.clone());
@@ -86,7 +87,7 @@ impl Opened<AutoencoderConfig> {
         match told {
             Some(TaskConfig::Reconstruct(task)) => Ok(task),
             // A recipe that classifies tells how images are prepared, and no more.
-            Some(TaskConfig::Classify(_)) | None => Ok(ReconstructConfig::default()),
+            Some(_) | None => Ok(ReconstructConfig::default()),
         }
     }
 }
@@ -141,6 +142,8 @@ pub fn fields_of(path: &Path, task: &TaskConfig) -> Result<Fields> {
     let value = match task {
         TaskConfig::Classify(_) => serde_json::to_value(open_features(Some(path), None, &[])?.config)?,
         TaskConfig::Reconstruct(_) => serde_json::to_value(open_autoencoder(Some(path), None, &[])?.config)?,
+        TaskConfig::Language(_) => serde_json::to_value(text::open_language(Some(path), None, &[], None)?.config)?,
+        TaskConfig::MaskedLanguage(_) => serde_json::to_value(text::open_masked(Some(path), None, &[], None)?.config)?,
     };
     let mut fields = value.as_object().cloned().unwrap_or_default();
     fields.remove("classes");
@@ -150,6 +153,12 @@ pub fn fields_of(path: &Path, task: &TaskConfig) -> Result<Fields> {
 /// Opens either kind.
 pub fn open_any(path: Option<&Path>, model: Option<&str>, sets: &[String]) -> Result<Found> {
     let weights = Weights::open(&locate(path)?)?;
+    if text::is_of_text(&weights) {
+        bail!(
+            "{} is a model of text, and this looks at images: `generate` writes with it, `eval` measures it, `analyze` looks inside",
+            weights.path.display()
+        );
+    }
     let given = model_overrides(model, sets)?;
     if is_autoencoder(&weights) {
         let found = whitebox_autoencoder::import::open(weights, &given)?;
@@ -180,7 +189,7 @@ pub fn open_any(path: Option<&Path>, model: Option<&str>, sets: &[String]) -> Re
 fn classifier(fields: Fields) -> Result<ModelConfig> {
     match AnyModel::from_fields(fields)? {
         AnyModel::Classifier(config) => Ok(config),
-        AnyModel::Autoencoder(_) => bail!("the model is an autoencoder, expected a classifier"),
+        other => bail!("the model is a {}, expected a classifier of images", other.kind()),
     }
 }
 

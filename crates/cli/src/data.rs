@@ -251,7 +251,7 @@ fn own_images(folder: &Path, split: Split) -> Result<Arc<dyn Dataset>> {
 }
 
 /// Where `cargo xtask data` puts whole sets: `$WHITEBOX_DATA`, or `whitebox/data` in the user's cache folder.
-fn data_home() -> Result<PathBuf> {
+pub fn data_home() -> Result<PathBuf> {
     if let Some(home) = std::env::var_os("WHITEBOX_DATA").filter(|h| !h.is_empty()) {
         return Ok(PathBuf::from(home));
     }

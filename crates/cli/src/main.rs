@@ -15,6 +15,7 @@ mod experiments;
 mod frozen;
 mod images;
 mod layers;
+mod likelihood;
 mod memory;
 mod pictures;
 mod progress;
@@ -23,6 +24,7 @@ mod reconstruction;
 mod report;
 mod run_folder;
 mod tasks;
+mod text;
 
 use std::io::{ErrorKind, Write};
 use std::process::ExitCode;

@@ -16,13 +16,14 @@ pub struct Terminal {
     last_line: Instant,
     begin: u64,
     began: Instant,
+    unit: &'static str,
 }
 
 const LINE_EVERY: Duration = Duration::from_secs(15);
 
 impl Terminal {
-    /// A sink for one run.
-    pub fn new() -> Self {
+    /// A sink for one run, whose speed is told in `unit` a second.
+    pub fn new(unit: &'static str) -> Self {
         let now = Instant::now();
         Terminal {
             bar: ProgressBar::hidden(),
@@ -32,6 +33,7 @@ impl Terminal {
             last_line: now,
             begin: 0,
             began: now,
+            unit,
         }
     }
 
@@ -58,7 +60,7 @@ impl Sink for Terminal {
             Event::Tick { step, .. } => self.bar.set_position(*step),
             Event::Step { step, loss, scalars, samples_per_second, .. } => {
                 let scalars: String = scalars.iter().map(|(name, value)| format!("{name} {value:.3} | ")).collect();
-                self.last = format!("loss {loss:.4} | {scalars}{samples_per_second:.0} images/s");
+                self.last = format!("loss {loss:.4} | {scalars}{samples_per_second:.0} {}/s", self.unit);
                 self.bar.set_message(self.last.clone());
                 if self.bar.is_hidden() && self.last_line.elapsed() > LINE_EVERY {
                     self.last_line = Instant::now();

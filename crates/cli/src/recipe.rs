@@ -13,14 +13,17 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use whitebox_autoencoder::{AutoencoderConfig, Over};
+use whitebox_language::{LanguageConfig, MaskedConfig};
 use whitebox_model::ModelConfig;
 use whitebox_train::TrainConfig;
 
 use crate::checkpoint;
 use crate::data::DataConfig;
+use crate::text::TextConfig;
 
-pub use model::{AnyModel, Fields, is_autoencoder, presets, with_preset};
-pub use task::{ClassWeights, ClassifyConfig, ReconstructConfig, TaskConfig, WeightRule};
+use model::Family;
+pub use model::{AnyModel, Fields, presets, with_preset};
+pub use task::{ClassWeights, ClassifyConfig, LanguageTask, ReconstructConfig, TaskConfig, WeightRule};
 
 /// The recipes that travel in the binary.
 pub const BUILT_IN: &[(&str, &str)] = &[
@@ -53,6 +56,17 @@ pub const BUILT_IN: &[(&str, &str)] = &[
     ("finetune-cifar100", include_str!("../recipes/finetune-cifar100.toml")),
     ("finetune-flowers102", include_str!("../recipes/finetune-flowers102.toml")),
     ("finetune-pets", include_str!("../recipes/finetune-pets.toml")),
+    ("language-demo", include_str!("../recipes/language-demo.toml")),
+    ("tinyshakespeare", include_str!("../recipes/tinyshakespeare.toml")),
+    ("tinyshakespeare-gpt2", include_str!("../recipes/tinyshakespeare-gpt2.toml")),
+    ("gutenberg", include_str!("../recipes/gutenberg.toml")),
+    ("gutenberg-alpha", include_str!("../recipes/gutenberg-alpha.toml")),
+    ("gutenberg-gpt2", include_str!("../recipes/gutenberg-gpt2.toml")),
+    ("gutenberg-tost", include_str!("../recipes/gutenberg-tost.toml")),
+    ("gutenberg-bert", include_str!("../recipes/gutenberg-bert.toml")),
+    ("gutenberg-bert-bert", include_str!("../recipes/gutenberg-bert-bert.toml")),
+    ("openwebtext-crate-gpt-base", include_str!("../recipes/openwebtext-crate-gpt-base.toml")),
+    ("wikipedia-crate-bert-base", include_str!("../recipes/wikipedia-crate-bert-base.toml")),
 ];
 
 /// One experiment.
@@ -69,8 +83,12 @@ pub struct Recipe {
     /// What the weights begin as, where they are not drawn: fine-tuning.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub init: Option<InitConfig>,
-    /// Where images come from and how they are prepared.
-    pub data: DataConfig,
+    /// Where images come from and how they are prepared, of a task on images.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<DataConfig>,
+    /// Where text comes from and how it is prepared, of a task on text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<TextConfig>,
     /// Optimiser, schedule, precision, checkpoints.
     #[serde(default)]
     pub train: TrainConfig,
@@ -182,6 +200,8 @@ impl Recipe {
                     );
                 }
             }
+            (TaskConfig::Language(_), AnyModel::Language(_)) | (TaskConfig::MaskedLanguage(_), AnyModel::Masked(_)) => {
+            }
             (TaskConfig::Classify(_), AnyModel::Autoencoder(model)) => bail!(
                 "task.kind = \"classify\" trains a classifier, and model.kind = \"{}\" is an autoencoder: set task.kind = \"reconstruct\", or \
                  a model that classifies (crate, crate_alpha, tost, vit); to fine-tune an autoencoder's encoder, leave [model] empty and name \
@@ -193,9 +213,22 @@ impl Recipe {
                  \"vit_mae\" (or a preset of theirs), or task.kind = \"classify\"",
                 kind_of(&model)
             ),
+            (task, model) => bail!(
+                "task.kind = {:?} and model.kind = {:?} do not go together: classify takes crate, crate_alpha, tost, vit; reconstruct takes \
+                 crate_mae, vit_mae; language takes crate_gpt, gpt2, tost_gpt; masked_language takes crate_bert, bert",
+                kind_of(task),
+                model.kind()
+            ),
         }
         self.train.check().map_err(|e| anyhow!("train.{e}"))?;
-        self.data.check()?;
+        match (self.task.reads_text(), &self.data, &self.text) {
+            (false, Some(data), None) => data.check()?,
+            (true, None, Some(text)) => text.check()?,
+            (false, None, _) => bail!("the section [data] is missing: expected where the images come from"),
+            (true, _, None) => bail!("the section [text] is missing: expected where the text comes from"),
+            (true, Some(_), _) => bail!("the section [data] is of images, and the task reads text: remove it"),
+            (false, _, Some(_)) => bail!("the section [text] is of text, and the task looks at images: remove it"),
+        }
         let measures = self.task.measures();
         match &self.train.checkpoint.best {
             Some(best) if !measures.contains(&best.metric.as_str()) => bail!(
@@ -208,20 +241,51 @@ impl Recipe {
         }
     }
 
-    /// The model, with `classes` filled in from the data where the recipe leaves it open.
-    fn any_model(&self, classes: Option<usize>) -> Result<AnyModel> {
+    /// The model, with what the data tell (classes, of a model of text the vocabulary) filled in where the recipe leaves it open.
+    fn any_model(&self, told: Option<usize>) -> Result<AnyModel> {
         let mut fields = self.model.clone();
-        if let Some(classes) = classes.filter(|_| !is_autoencoder(&fields)) {
-            fields.entry("classes").or_insert(Value::from(classes));
+        let open = match model::family(&fields) {
+            Family::Classifier => Some("classes"),
+            Family::Autoencoder => None,
+            Family::Text => Some("vocabulary"),
+        };
+        if let (Some(told), Some(field)) = (told, open) {
+            fields.entry(field).or_insert(Value::from(told));
         }
         AnyModel::from_fields(fields)
+    }
+
+    /// The section on images.
+    pub fn images(&self) -> Result<&DataConfig> {
+        self.data.as_ref().context("the recipe is one of text, and has no section [data] on images")
+    }
+
+    /// The section on text.
+    pub fn of_text(&self) -> Result<&TextConfig> {
+        self.text.as_ref().context("the recipe is one of images, and has no section [text]")
+    }
+
+    /// The language model that the recipe describes, for a vocabulary.
+    pub fn language_config(&self, vocabulary: usize) -> Result<LanguageConfig> {
+        match self.any_model(Some(vocabulary))? {
+            AnyModel::Language(config) => Ok(config),
+            _ => bail!("the recipe's model is no language model"),
+        }
+    }
+
+    /// The masked encoder that the recipe describes, for a vocabulary.
+    pub fn masked_config(&self, vocabulary: usize) -> Result<MaskedConfig> {
+        match self.any_model(Some(vocabulary))? {
+            AnyModel::Masked(config) => Ok(config),
+            _ => bail!("the recipe's model is no masked encoder"),
+        }
     }
 
     /// The classifier that the recipe describes.
     pub fn model_config(&self, classes: Option<usize>) -> Result<ModelConfig> {
         match self.any_model(classes)? {
             AnyModel::Classifier(config) => Ok(config),
-            AnyModel::Autoencoder(_) => bail!("the recipe's model is an autoencoder, expected a classifier"),
+            other => bail!("the recipe's model is a {}, expected a classifier", other.kind()),
         }
     }
 
@@ -229,7 +293,7 @@ impl Recipe {
     pub fn autoencoder_config(&self) -> Result<AutoencoderConfig> {
         match self.any_model(None)? {
             AnyModel::Autoencoder(config) => Ok(config),
-            AnyModel::Classifier(_) => bail!("the recipe's model is a classifier, expected an autoencoder"),
+            other => bail!("the recipe's model is a {}, expected an autoencoder", other.kind()),
         }
     }
 }
@@ -336,7 +400,7 @@ mod tests {
         let named = load("demo", &sets.map(String::from)).unwrap();
         assert_eq!(named.recipe.train.epochs, 3);
         assert_eq!(named.recipe.model["eta"], 0.2);
-        assert_eq!(named.recipe.data.path.as_deref(), Some(Path::new("/some where/else")));
+        assert_eq!(named.recipe.images().unwrap().path.as_deref(), Some(Path::new("/some where/else")));
     }
 
     #[test]

@@ -22,7 +22,7 @@ pub fn write(run: &Run<'_>, conclusion: &mut Conclusion) -> Result<PathBuf> {
         ("Parameters", count(run.info.parameters)),
         ("Time", duration(run.seconds)),
     ];
-    facts.extend(images_per_second.map(|rate| ("Training speed", format!("{rate:.0} images/s at the end"))));
+    facts.extend(images_per_second.map(|rate| ("Training speed", format!("{rate:.0} {}/s at the end", run.unit))));
     let peak = run.metrics.last("step", "peak_memory");
     facts.extend(peak.map(|bytes| ("Peak memory", format!("{:.0} MiB", bytes / f64::from(1 << 20)))));
     if let Some(first) = conclusion.skipped.first() {
@@ -30,11 +30,12 @@ pub fn write(run: &Run<'_>, conclusion: &mut Conclusion) -> Result<PathBuf> {
     }
     let told = std::mem::take(&mut conclusion.report);
     let mut summary = vec![format!(
-        "A model of {} parameters was trained for {} in {}; it was then measured on {} validation images.",
+        "A model of {} parameters was trained for {} in {}; it was then measured on {} validation {}.",
         count(run.info.parameters),
         length(&run.named.recipe.train),
         duration(run.seconds),
         count(conclusion.images),
+        run.unit,
     )];
     summary.extend(told.summary);
     let mut curves = run.metrics.charts();

@@ -62,8 +62,11 @@ impl RunInfo {
 pub struct RunResult {
     /// The final evaluation, by measure.
     pub metrics: serde_json::Map<String, Value>,
-    /// Validation images behind it.
+    /// Validation images behind it, or whatever `unit` says.
     pub images: u64,
+    /// What was counted, where it was not images.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<String>,
     /// Trainable numbers.
     pub parameters: u64,
     /// Optimiser steps.

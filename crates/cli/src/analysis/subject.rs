@@ -5,10 +5,9 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use tch::{Device, nn};
 use whitebox_analysis::operators::Operators;
-use whitebox_model::weights::Weights;
 use whitebox_model::{ModelConfig, VisionModel};
 
-use crate::checkpoint::Opened;
+use crate::checkpoint::{Opened, open_features};
 use crate::run_folder::RunFolder;
 use crate::tasks::classify::load_into_store;
 
@@ -60,8 +59,9 @@ pub fn networks(path: Option<&Path>, opened: &Opened, device: Device) -> Result<
         found.push(Network::drawn(&opened.config, named.recipe.train.seed, device)?);
     }
     if let Some((step, file)) = half_way(&folder.path.join("checkpoints"))? {
-        let weights = Weights::open(&file)?;
-        let (store, model) = load_into_store(&opened.config, &weights, opened.headless, device)?;
+        // Of an autoencoder's, too, it is the encoder.
+        let then = open_features(Some(&file), None, &[])?;
+        let (store, model) = load_into_store(&opened.config, &then.weights, then.headless, device)?;
         let name = format!("after {} steps", whitebox_analysis::count(step));
         found.push(Network::new(&name, &opened.config, &store, model));
     }

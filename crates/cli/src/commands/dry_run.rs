@@ -5,43 +5,38 @@ use std::time::Instant;
 use anyhow::Result;
 use tch::{Device, Kind, Tensor};
 use whitebox_analysis::count;
-use whitebox_train::Rule;
 
 use crate::progress::duration;
 use crate::recipe::{Named, TaskConfig};
 use crate::run_folder::device_name;
 use crate::tasks::classify::Classify;
+use crate::tasks::language::OnText;
 use crate::tasks::reconstruct::Reconstruct;
 use crate::tasks::{Outline, RecipeTask};
 
 /// Prints parameters, arithmetic, memory, steps and the least time.
 pub fn run(named: &Named, device: Device) -> Result<()> {
     let recipe = &named.recipe;
-    let Outline { cost, training, validation } = match &recipe.task {
+    let outline = match &recipe.task {
         TaskConfig::Classify(config) => Classify::outline(named, config)?,
         TaskConfig::Reconstruct(config) => Reconstruct::outline(named, config)?,
+        task @ (TaskConfig::Language(_) | TaskConfig::MaskedLanguage(_)) => OnText::outline(named, task)?,
     };
-    let (batch, accumulate) = (recipe.data.batch_size as u64, recipe.train.accumulate);
-    let batches = training.div_ceil(batch);
+    let Outline { unit, parameters, training, validation, batches: [batches, batch], forward, step, bytes } = outline;
     recipe.train.course(batches, batch)?;
     let (_, steps) = recipe.train.steps(batches);
-    let moments = if recipe.train.optimizer.rule == Rule::Lion { 1 } else { 2 };
-    let images = batch.saturating_mul(accumulate);
-    let step = cost.training_step(images);
+    let units = batch.saturating_mul(recipe.train.accumulate);
     let rate = multiply_adds_per_second(device);
     let rows = [
-        ("parameters", count(cost.parameters)),
-        ("training images", count(training)),
-        ("validation images", count(validation)),
-        ("steps", format!("{} of {} images", count(steps), count(images))),
-        ("multiply-adds, forward", format!("{} an image", amount(cost.forward_per_image))),
-        ("multiply-adds, step", amount(step)),
+        ("parameters".to_owned(), count(parameters)),
+        (format!("training {unit}s"), count(training)),
+        (format!("validation {unit}s"), count(validation)),
+        ("steps".into(), format!("{} of {} {unit}s", count(steps), count(units))),
+        ("multiply-adds, forward".into(), format!("{} a {unit}", amount(forward)).replace("a image", "an image")),
+        ("multiply-adds, step".into(), amount(step)),
+        ("memory, about".into(), format!("{:.0} MiB of tensors in float32", bytes as f64 / f64::from(1 << 20))),
         (
-            "memory, about",
-            format!("{:.0} MiB of tensors in float32", cost.training_bytes(batch, moments) as f64 / f64::from(1 << 20)),
-        ),
-        (
-            "time",
+            "time".into(),
             format!(
                 "at least {} of matrix products, at the {:.0} G multiply-adds/s just measured on {}; usually 1.5 to 3 times that",
                 duration(step as f64 * steps as f64 / rate),
@@ -63,7 +58,7 @@ fn amount(n: u64) -> String {
 }
 
 /// What a float32 matrix product of 512 x 512 x 512 reaches here, the best of a third of a second.
-fn multiply_adds_per_second(device: Device) -> f64 {
+pub fn multiply_adds_per_second(device: Device) -> f64 {
     const N: i64 = 512;
     let a = Tensor::ones([N, N], (Kind::Float, device));
     let began = Instant::now();

@@ -234,7 +234,7 @@ fn keep_probe(
     });
     folder.begin(&config, &info)?;
     let metrics = found.as_object().cloned().unwrap_or_default();
-    folder.finish(&RunResult { metrics, images, parameters: info.parameters, steps: 0, seconds })
+    folder.finish(&RunResult { metrics, images, unit: None, parameters: info.parameters, steps: 0, seconds })
 }
 
 /// The penalty that does best on every tenth of the training images, learned on the others.

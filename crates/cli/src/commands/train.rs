@@ -17,6 +17,7 @@ use crate::recipe::{self, Named, TaskConfig};
 use crate::report;
 use crate::run_folder::{RunFolder, RunInfo, RunResult, command_line};
 use crate::tasks::classify::Classify;
+use crate::tasks::language::OnText;
 use crate::tasks::reconstruct::Reconstruct;
 use crate::tasks::{RecipeTask, Run};
 
@@ -106,6 +107,9 @@ pub fn train(named: &Named, out: Option<&Path>, resumed: Option<RunFolder>, devi
     match &named.recipe.task {
         TaskConfig::Classify(config) => train_task::<Classify>(named, config, out, resumed, device),
         TaskConfig::Reconstruct(config) => train_task::<Reconstruct>(named, config, out, resumed, device),
+        task @ (TaskConfig::Language(_) | TaskConfig::MaskedLanguage(_)) => {
+            train_task::<OnText>(named, task, out, resumed, device)
+        }
     }
 }
 
@@ -146,7 +150,7 @@ fn train_task<T: RecipeTask>(
     );
     task.measure_before(named, &folder)?;
     let mut sinks: Vec<Box<dyn Sink>> = vec![
-        Box::new(Terminal::new()),
+        Box::new(Terminal::new(T::UNIT)),
         Box::new(Jsonl::new(folder.path.join("metrics.jsonl"))),
         Box::new(TensorBoard::new(folder.path.clone())),
     ];
@@ -164,7 +168,11 @@ fn train_task<T: RecipeTask>(
         Outcome::Finished { step, .. } => {
             let metrics = Metrics::read(&folder.path.join("metrics.jsonl"))?;
             let seconds = training_seconds(&metrics);
-            conclude(&task, &Run { named, folder: &folder, info: &info, metrics: &metrics, seconds }, step)
+            conclude(
+                &task,
+                &Run { named, folder: &folder, info: &info, metrics: &metrics, seconds, unit: T::UNIT },
+                step,
+            )
         }
     }
 }
@@ -182,6 +190,7 @@ fn conclude<T: RecipeTask>(task: &T, run: &Run<'_>, steps: u64) -> Result<String
     let result = RunResult {
         metrics: found.metrics.iter().map(|(name, value)| (name.clone(), (*value).into())).collect(),
         images: found.images,
+        unit: (run.unit != "images").then(|| run.unit.to_owned()),
         parameters: run.info.parameters,
         steps,
         seconds: run.seconds,

@@ -104,7 +104,7 @@ fn recipe_of(sets: &[&str], args: &ExperimentArgs) -> Result<Named> {
 
 /// The first validation images, `[IMAGES, C, H, W]`.
 fn images(named: &Named) -> Result<Tensor> {
-    let mut data = named.recipe.data.clone();
+    let mut data = named.recipe.images()?.clone();
     data.eval_batch_size = IMAGES as usize;
     let sets = data.open()?;
     let batch = data.eval_loader(sets.validation)?.epoch(0, 0).next().context("the set has no validation images")??;

@@ -3,9 +3,11 @@
 use anyhow::{Result, anyhow, bail};
 use serde::{Deserialize, Serialize};
 use whitebox_autoencoder::{Masking, ReconstructionLoss};
+use whitebox_datasets::text::MaskingConfig;
 use whitebox_train::MixConfig;
 
 use crate::evaluate;
+use crate::likelihood;
 use crate::reconstruction;
 
 /// The task of a recipe.
@@ -16,6 +18,27 @@ pub enum TaskConfig {
     Classify(ClassifyConfig),
     /// Masked autoencoding: an image is reconstructed from a part of its patches.
     Reconstruct(ReconstructConfig),
+    /// Causal language modelling: the next token of a text.
+    Language(LanguageTask),
+    /// Masked language modelling: tokens of a text that are hidden.
+    MaskedLanguage(MaskingConfig),
+}
+
+/// Causal language modelling.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LanguageTask {
+    /// What the sample in the report begins with. Default: the first tokens of the validation text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prompt: Option<String>,
+    /// Tokens of the sample; 0 leaves it out. Default: 300.
+    pub sample_tokens: usize,
+}
+
+impl Default for LanguageTask {
+    fn default() -> Self {
+        LanguageTask { prompt: None, sample_tokens: 300 }
+    }
 }
 
 impl Default for TaskConfig {
@@ -71,6 +94,9 @@ impl TaskConfig {
         match self {
             TaskConfig::Classify(config) => config.check(),
             TaskConfig::Reconstruct(config) => config.masking.check().map_err(|e| anyhow!("task.masking: {e}")),
+            TaskConfig::Language(_) => Ok(()),
+            // The shares are looked at with the tokenizer at hand.
+            TaskConfig::MaskedLanguage(_) => Ok(()),
         }
     }
 
@@ -79,7 +105,14 @@ impl TaskConfig {
         match self {
             TaskConfig::Classify(_) => &evaluate::MEASURES,
             TaskConfig::Reconstruct(_) => &reconstruction::MEASURES,
+            TaskConfig::Language(_) => &likelihood::MEASURES,
+            TaskConfig::MaskedLanguage(_) => &likelihood::MASKED_MEASURES,
         }
+    }
+
+    /// Whether it reads text and not images.
+    pub fn reads_text(&self) -> bool {
+        matches!(self, TaskConfig::Language(_) | TaskConfig::MaskedLanguage(_))
     }
 }
 

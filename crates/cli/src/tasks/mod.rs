@@ -2,6 +2,7 @@
 //! beside the steps: how it is opened from a recipe, what is measured before and after, what the closing table and the report say.
 
 pub mod classify;
+pub mod language;
 pub mod reconstruct;
 
 use std::path::PathBuf;
@@ -11,8 +12,9 @@ use tch::Device;
 use whitebox_analysis::Report;
 use whitebox_analysis::metrics::Metrics;
 use whitebox_model::count::Cost;
-use whitebox_train::{Source, Task};
+use whitebox_train::{Rule, Source, Task};
 
+use crate::data::Sets;
 use crate::recipe::{InitConfig, Named};
 use crate::run_folder::{RunFolder, RunInfo};
 
@@ -20,6 +22,8 @@ use crate::run_folder::{RunFolder, RunInfo};
 pub trait RecipeTask: Task + Sized {
     /// Its section of a recipe.
     type Config;
+    /// What its speed is counted in.
+    const UNIT: &'static str = "images";
     /// Its data, as the engine reads them.
     type Source: Source<Batch = Self::Batch>;
 
@@ -50,12 +54,45 @@ pub trait RecipeTask: Task + Sized {
 /// What a run of a recipe would take.
 #[derive(Clone, Debug)]
 pub struct Outline {
-    /// What one training image costs.
-    pub cost: Cost,
-    /// Images to learn from.
+    /// What the model is shown: `image`, `sequence`.
+    pub unit: &'static str,
+    /// Trainable numbers.
+    pub parameters: u64,
+    /// Units to learn from.
     pub training: u64,
-    /// Images to measure on.
+    /// Units to measure on.
     pub validation: u64,
+    /// Batches in an epoch, and units in a batch.
+    pub batches: [u64; 2],
+    /// Multiply-adds of a forward pass of one.
+    pub forward: u64,
+    /// Multiply-adds of a training step.
+    pub step: u64,
+    /// Bytes of tensors while training, about.
+    pub bytes: u64,
+}
+
+impl Outline {
+    /// Of a model of images.
+    pub fn of_images(named: &Named, cost: &Cost, sets: &Sets) -> Result<Self> {
+        let (training, validation) = (sets.train.len() as u64, sets.validation.len() as u64);
+        let batch = named.recipe.images()?.batch_size as u64;
+        Ok(Outline {
+            unit: "image",
+            parameters: cost.parameters,
+            training,
+            validation,
+            batches: [training.div_ceil(batch), batch],
+            forward: cost.forward_per_image,
+            step: cost.training_step(batch.saturating_mul(named.recipe.train.accumulate)),
+            bytes: cost.training_bytes(batch, moments(named)),
+        })
+    }
+}
+
+/// Numbers that the optimiser keeps for each parameter.
+pub fn moments(named: &Named) -> u64 {
+    if named.recipe.train.optimizer.rule == Rule::Lion { 1 } else { 2 }
 }
 
 /// A run whose last step is done.
@@ -70,6 +107,8 @@ pub struct Run<'a> {
     pub metrics: &'a Metrics,
     /// Seconds of training, evaluations included, of this and earlier sittings.
     pub seconds: f64,
+    /// What its speed is counted in.
+    pub unit: &'static str,
 }
 
 /// What came of a run.
@@ -77,7 +116,7 @@ pub struct Run<'a> {
 pub struct Conclusion {
     /// The last evaluation, by measure.
     pub metrics: Vec<(String, f64)>,
-    /// Validation images behind it.
+    /// Validation images (of a model of text: tokens) behind it.
     pub images: u64,
     /// More rows of the closing table.
     pub rows: Vec<(String, String)>,

@@ -24,21 +24,21 @@ impl RecipeTask for Classify {
     type Source = ImageSource;
 
     fn outline(named: &Named, _config: &ClassifyConfig) -> Result<Outline> {
-        let sets = named.recipe.data.open()?;
+        let sets = named.recipe.images()?.open()?;
         let cost = named.recipe.model_config(Some(sets.train.classes().len()))?.cost();
-        Ok(Outline { cost, training: sets.train.len() as u64, validation: sets.validation.len() as u64 })
+        Outline::of_images(named, &cost, &sets)
     }
 
     fn open(named: &Named, config: &ClassifyConfig, device: Device, command: &str) -> Result<(Self, ImageSource)> {
         let recipe = &named.recipe;
-        let sets = recipe.data.open()?;
+        let sets = recipe.images()?.open()?;
         let classes = sets.train.classes();
         let mut card = Card::new(recipe.model_config(Some(classes.len()))?);
         card.classes = classes.to_vec();
-        card.data = Some(serde_json::to_value(&recipe.data)?);
+        card.data = Some(serde_json::to_value(recipe.images()?)?);
         card.command = Some(command.to_owned());
-        let source = ImageSource(recipe.data.train_loader(sets.train.clone(), recipe.train.seed)?);
-        let validation = recipe.data.eval_loader(sets.validation.clone())?;
+        let source = ImageSource(recipe.images()?.train_loader(sets.train.clone(), recipe.train.seed)?);
+        let validation = recipe.images()?.eval_loader(sets.validation.clone())?;
         Ok((Classify::new(card, device, &recipe.train, config, sets, validation)?, source))
     }
 
@@ -83,7 +83,7 @@ impl RecipeTask for Classify {
         let baseline = match recipe.report.linear_baseline {
             false => None,
             true => {
-                let plain = recipe.data.plain_loader(self.sets.train.clone(), recipe.train.seed)?;
+                let plain = recipe.images()?.plain_loader(self.sets.train.clone(), recipe.train.seed)?;
                 let mut progress = meter("training a linear model on pixels, for comparison", "steps");
                 Some(baseline::linear_accuracy(&plain, &self.validation, device, &mut progress)?)
             }

@@ -29,21 +29,21 @@ impl RecipeTask for Reconstruct {
     type Source = ImageSource;
 
     fn outline(named: &Named, config: &ReconstructConfig) -> Result<Outline> {
-        let sets = named.recipe.data.open()?;
+        let sets = named.recipe.images()?.open()?;
         let cost = named.recipe.autoencoder_config()?.cost(&config.masking);
-        Ok(Outline { cost, training: sets.train.len() as u64, validation: sets.validation.len() as u64 })
+        Outline::of_images(named, &cost, &sets)
     }
 
     fn open(named: &Named, config: &ReconstructConfig, device: Device, command: &str) -> Result<(Self, ImageSource)> {
         let recipe = &named.recipe;
-        let sets = recipe.data.open()?;
+        let sets = recipe.images()?.open()?;
         let mut card = Card::new(recipe.autoencoder_config()?);
         card.classes = sets.train.classes().to_vec();
-        card.data = Some(serde_json::to_value(&recipe.data)?);
+        card.data = Some(serde_json::to_value(recipe.images()?)?);
         card.task = Some(serde_json::to_value(TaskConfig::Reconstruct(config.clone()))?);
         card.command = Some(command.to_owned());
-        let source = ImageSource(recipe.data.train_loader(sets.train.clone(), recipe.train.seed)?);
-        let validation = recipe.data.eval_loader(sets.validation.clone())?;
+        let source = ImageSource(recipe.images()?.train_loader(sets.train.clone(), recipe.train.seed)?);
+        let validation = recipe.images()?.eval_loader(sets.validation.clone())?;
         Ok((Reconstruct::new(card, device, &recipe.train, config, sets, validation)?, source))
     }
 
@@ -79,7 +79,7 @@ impl RecipeTask for Reconstruct {
         let mut pictures = Vec::new();
         let rows = run.named.recipe.report.samples.min(ROWS);
         if rows > 0 {
-            let png = self.picture(&run.named.recipe.data, rows)?;
+            let png = self.picture(run.named.recipe.images()?, rows)?;
             run.folder.write("reconstructions.png", &png)?;
             files.push(("pictures", run.folder.path.join("reconstructions.png")));
             pictures.push(Picture { title: "Reconstructions".into(), caption: self.caption(), png });
