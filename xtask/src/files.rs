@@ -38,12 +38,13 @@ pub fn sha256(mut reader: impl Read, bar: &ProgressBar) -> Result<String> {
     Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// Bytes in words: 645 MB.
+/// Bytes in words: 83.5 MB, 645 MB.
 #[must_use]
 pub fn human(bytes: u64) -> String {
     match bytes {
         0..1_000_000 => format!("{:.1} kB", bytes as f64 / 1e3),
-        1_000_000..1_000_000_000 => format!("{} MB", bytes / 1_000_000),
+        1_000_000..100_000_000 => format!("{:.1} MB", bytes as f64 / 1e6),
+        100_000_000..1_000_000_000 => format!("{} MB", bytes / 1_000_000),
         _ => format!("{:.1} GB", bytes as f64 / 1e9),
     }
 }
@@ -191,6 +192,7 @@ mod tests {
     #[test]
     fn sizes_read_well() {
         assert_eq!(human(1_500), "1.5 kB");
+        assert_eq!(human(83_506_384), "83.5 MB");
         assert_eq!(human(645_123_456), "645 MB");
         assert_eq!(human(74_200_000_000), "74.2 GB");
         assert!(free_space(Path::new("/no/such/folder")).unwrap() > 0);

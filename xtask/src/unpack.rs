@@ -1,5 +1,5 @@
-//! Unpacks wheels side by side into a folder: a libtorch, without the parts that only Python or CUDA asks for, or all
-//! of what Python imports.
+//! Unpacks wheels side by side into a folder: a libtorch, without the parts that only Python or CUDA asks for, all of
+//! what Python imports, or simply everything.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter};
@@ -37,6 +37,14 @@ pub fn unpack(wheels: &[PathBuf], cuda: bool, folder: &Path) -> Result<()> {
 /// As [`unpack`].
 pub fn for_python(wheels: &[PathBuf], folder: &Path) -> Result<()> {
     wheels.iter().try_for_each(|wheel| unpack_one(wheel, &importable, folder))
+}
+
+/// Unpacks all of a wheel, or of another zip file, into `folder`.
+///
+/// # Errors
+/// As [`unpack`].
+pub fn whole(archive: &Path, folder: &Path) -> Result<()> {
+    unpack_one(archive, &|name| Some(name), folder)
 }
 
 /// Unpacks the entries of a wheel for which `place` gives a path inside `folder`.
@@ -80,7 +88,7 @@ fn unpack_entries(wheel: &Path, place: &dyn Fn(&str) -> Option<&str>, folder: &P
 fn check_inside(name: &str) -> Result<()> {
     let inside = !name.contains('\\') && Path::new(name).components().all(|part| matches!(part, Component::Normal(_)));
     if !inside {
-        bail!("it holds the path {name:?}, which leads outside: this is no wheel to trust");
+        bail!("it holds the path {name:?}, which leads outside: this is no archive to trust");
     }
     Ok(())
 }

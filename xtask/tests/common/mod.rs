@@ -121,7 +121,8 @@ pub fn wheels(folder: &Path, extra: &[&str]) -> Lock {
     Lock::parse(&text).unwrap()
 }
 
-fn zip_of(path: &Path, entries: &[(String, &[u8])]) {
+/// Writes a zip file with these entries.
+pub fn zip_of(path: &Path, entries: &[(String, &[u8])]) {
     let mut zip = ZipWriter::new(File::create(path).unwrap());
     for (name, content) in entries {
         zip.start_file(name.as_str(), SimpleFileOptions::default()).unwrap();
