@@ -26,6 +26,8 @@ Every other word is handed to the whitebox program, which is built first:
   recipes     List the recipes
   throughput  Measure how fast a model trains or runs here
   analyze     Look inside a trained network, layer by layer
+  tokenize    Pack text files into token shards
+  generate    Let a language model go on with a text
   experiment  Run a claim of the papers and see where it holds
 `cargo xtask WORD --help` explains each.
 
@@ -228,7 +230,7 @@ pub fn run() -> Result<ExitCode> {
 }
 
 /// The words of the whitebox program, as [`HANDED_ON`] explains them.
-const WHITEBOX_WORDS: [&str; 14] = [
+const WHITEBOX_WORDS: [&str; 16] = [
     "demo",
     "train",
     "sweep",
@@ -243,6 +245,8 @@ const WHITEBOX_WORDS: [&str; 14] = [
     "throughput",
     "experiment",
     "analyze",
+    "tokenize",
+    "generate",
 ];
 
 /// Refuses a word that nobody knows before anything is fetched or built for it.

@@ -64,6 +64,8 @@ enum Command {
     Throughput(commands::throughput::ThroughputArgs),
     Experiment(commands::experiment::ExperimentArgs),
     Analyze(commands::analyze::AnalyzeArgs),
+    Tokenize(commands::tokenize::TokenizeArgs),
+    Generate(commands::generate::GenerateArgs),
 }
 
 fn main() -> ExitCode {
@@ -90,6 +92,8 @@ fn main() -> ExitCode {
         Command::Throughput(args) => commands::throughput::run(args),
         Command::Experiment(args) => commands::experiment::run(args),
         Command::Analyze(args) => commands::analyze::run(args),
+        Command::Tokenize(args) => commands::tokenize::run(args),
+        Command::Generate(args) => commands::generate::run(args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

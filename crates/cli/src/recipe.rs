@@ -268,7 +268,7 @@ impl Recipe {
     /// The language model that the recipe describes, for a vocabulary.
     pub fn language_config(&self, vocabulary: usize) -> Result<LanguageConfig> {
         match self.any_model(Some(vocabulary))? {
-            AnyModel::Language(config) => Ok(config),
+            AnyModel::Language(config) => knows(config.vocabulary(), vocabulary).map(|()| config),
             _ => bail!("the recipe's model is no language model"),
         }
     }
@@ -276,7 +276,7 @@ impl Recipe {
     /// The masked encoder that the recipe describes, for a vocabulary.
     pub fn masked_config(&self, vocabulary: usize) -> Result<MaskedConfig> {
         match self.any_model(Some(vocabulary))? {
-            AnyModel::Masked(config) => Ok(config),
+            AnyModel::Masked(config) => knows(config.vocabulary(), vocabulary).map(|()| config),
             _ => bail!("the recipe's model is no masked encoder"),
         }
     }
@@ -296,6 +296,16 @@ impl Recipe {
             other => bail!("the recipe's model is a {}, expected an autoencoder", other.kind()),
         }
     }
+}
+
+/// Refuses a model that does not know all words of a tokenizer.
+fn knows(model: i64, tokenizer: usize) -> Result<()> {
+    if model < tokenizer as i64 {
+        bail!(
+            "model.vocabulary = {model}, and the tokenizer has {tokenizer} ids: leave it out, or set at least as many"
+        );
+    }
+    Ok(())
 }
 
 /// The kind of a model, as a recipe writes it.

@@ -156,7 +156,7 @@ impl TextConfig {
         let [train, validation] = [Part::Train, Part::Validation].map(|part| TokenSet::open(&folder, part));
         let (train, validation) = (train?, validation?);
         let tokenizer = train.tokenizer()?;
-        if let Some(spec) = self.tokenizer.as_ref().filter(|spec| **spec != TokenizerSpec::Characters) {
+        if let Some(spec) = self.spec()?.filter(|spec| *spec != TokenizerSpec::Characters) {
             let wanted = spec.open().context("text.tokenizer")?;
             if wanted.identity().sha256 != train.identity().sha256 {
                 bail!(
@@ -170,6 +170,17 @@ impl TextConfig {
         Ok(TextSets { train: Arc::new(train), validation: Arc::new(validation), tokenizer })
     }
 
+    /// The tokenizer; a file in `data/` is found from everywhere.
+    fn spec(&self) -> Result<Option<TokenizerSpec>> {
+        match &self.tokenizer {
+            Some(TokenizerSpec::File(path)) if !path.exists() => match path.strip_prefix("data") {
+                Ok(name) => Ok(Some(TokenizerSpec::File(embedded_folder()?.join(name)))),
+                Err(_) => Ok(self.tokenizer.clone()),
+            },
+            other => Ok(other.clone()),
+        }
+    }
+
     /// The folder of shards, where that is what is named.
     fn packed(&self) -> Option<&Path> {
         match &self.path[..] {
@@ -181,7 +192,7 @@ impl TextConfig {
     /// Packs the text into the cache, in a folder whose name stands for text, tokenizer and options.
     fn pack(&self) -> Result<PathBuf> {
         let sources = Sources::open(self.files()?, self.latin1)?;
-        let tokenizer = self.tokenizer.clone().unwrap_or(TokenizerSpec::Bytes).open_for(&sources)?;
+        let tokenizer = self.spec()?.unwrap_or(TokenizerSpec::Bytes).open_for(&sources).context("text.tokenizer")?;
         let options = PackOptions { validation: self.validation, holdout: self.holdout, ..PackOptions::default() };
         let mut hash = Sha256::new();
         hash.update(&tokenizer.identity().sha256);

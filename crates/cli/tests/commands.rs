@@ -39,6 +39,8 @@ fn every_help_ends_in_examples() {
         "throughput",
         "experiment",
         "analyze",
+        "tokenize",
+        "generate",
     ] {
         let help = said(Path::new("."), &[word, "--help"]);
         let (_, examples) = help.split_once("Examples:\n").unwrap_or_else(|| panic!("{word}: {help}"));

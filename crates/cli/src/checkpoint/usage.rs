@@ -55,7 +55,7 @@ impl ModelUse {
         checkpoint: Option<&Path>,
         open: impl FnOnce(Option<&Path>, Option<&str>, &[String]) -> Result<Opened<M>>,
     ) -> Result<(Opened<M>, DataConfig, Device)> {
-        let device = torch_extras::cuda::device_from_str(&self.device)?;
+        let device = self.device()?;
         let (of_data, of_model): (Vec<_>, Vec<_>) = self.sets.iter().cloned().partition(|set| set.starts_with("data."));
         let opened = open(checkpoint, self.model.as_deref(), &of_model)?;
         for note in &opened.notes {
@@ -63,6 +63,21 @@ impl ModelUse {
         }
         let data = opened.data(self.recipe.as_deref(), &of_data)?;
         Ok((opened, data, device))
+    }
+
+    /// Where it is to run.
+    pub fn device(&self) -> Result<Device> {
+        Ok(torch_extras::cuda::device_from_str(&self.device)?)
+    }
+
+    /// The model that was named.
+    pub fn model(&self) -> Option<&str> {
+        self.model.as_deref()
+    }
+
+    /// Fields that were set.
+    pub fn sets(&self) -> &[String] {
+        &self.sets
     }
 
     /// The recipe that was named.

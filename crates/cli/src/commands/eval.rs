@@ -7,9 +7,12 @@ use anyhow::{Result, bail};
 use clap::Args;
 use serde_json::json;
 use whitebox_analysis::count;
+use whitebox_datasets::text::TokenizerSpec;
 use whitebox_datasets::{Dataset, ImageFolder};
 
+use super::eval_text;
 use crate::checkpoint::ModelUse;
+use crate::checkpoint::text::of_text;
 use crate::data::{DataConfig, SetName};
 use crate::evaluate::evaluate;
 use crate::images::check_fit;
@@ -23,22 +26,43 @@ use crate::tasks::classify::load_model;
   cargo xtask eval runs/mine
   cargo xtask eval runs/mine --data photos/val       # a folder of images by class
   cargo xtask eval official.pth.tar --set model.heads=6 --recipe mine.toml --data imagenet/val
-  cargo xtask eval --json")]
+  cargo xtask eval --json
+  cargo xtask eval runs/language                     # loss, perplexity, bits per byte of its text
+  cargo xtask eval gpt2/model.safetensors --text book.txt --stride 256
+  cargo xtask eval runs/language --last-word lambada.jsonl")]
 pub struct EvalArgs {
     /// A weight file, a run folder or a checkpoint folder [default: the demo's model].
-    checkpoint: Option<PathBuf>,
+    pub(super) checkpoint: Option<PathBuf>,
     /// A folder of images by class, or of the set's own files, instead of the validation images of the model's recipe.
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
+    /// Of a language model: text files to measure it on, or a folder that `tokenize` made [default: the validation part of its text].
+    #[arg(long, num_args = 1.., value_name = "FILE", conflicts_with = "data")]
+    pub(super) text: Vec<PathBuf>,
+    /// Of a language model: tokens between windows; fewer give each token more to go by [default: half the context].
+    #[arg(long, value_name = "TOKENS")]
+    pub(super) stride: Option<usize>,
+    /// Of a language model: accuracy on the last word of each line of a file, as LAMBADA has it.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["text", "stride"])]
+    pub(super) last_word: Option<PathBuf>,
+    /// Of a language model: whose ids it reads, where its file does not tell.
+    #[arg(long, value_name = "NAME|FILE")]
+    pub(super) tokenizer: Option<TokenizerSpec>,
     #[command(flatten)]
-    usage: ModelUse,
+    pub(super) usage: ModelUse,
     /// Print one JSON object.
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 /// Runs the command.
 pub fn run(args: &EvalArgs) -> Result<()> {
+    if let Some(weights) = of_text(args.checkpoint.as_deref())? {
+        return eval_text::run(args, &weights, args.usage.device()?);
+    }
+    if !args.text.is_empty() || args.last_word.is_some() || args.stride.is_some() || args.tokenizer.is_some() {
+        bail!("--text, --last-word, --stride and --tokenizer are for models of text, and this is one of images");
+    }
     let (opened, data, device) = args.usage.open(args.checkpoint.as_deref())?;
     let named = opened.weights.card.as_ref().map(|card| card.classes.clone()).unwrap_or_default();
     let set = open_set(args, data.clone(), &named)?;

@@ -229,7 +229,7 @@ fn training_seconds(metrics: &Metrics) -> f64 {
 }
 
 /// A flag that Ctrl-C (or a polite kill) raises; a second Ctrl-C ends the process at once.
-fn stop_on_signal() -> Result<Arc<AtomicBool>> {
+pub fn stop_on_signal() -> Result<Arc<AtomicBool>> {
     // One for the process: a sweep trains many times, and a handler can be set once.
     static STOP: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
     let stop = STOP.clone();

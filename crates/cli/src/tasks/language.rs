@@ -22,6 +22,9 @@ use crate::likelihood::{self, Frame, ids_of};
 use crate::memory;
 use crate::text::{TextConfig, TextSets, Windows};
 
+/// How evaluations hide tokens: the same in every run.
+pub const EVALUATION_SEED: u64 = 1;
+
 /// What is foretold, and by what.
 enum Model {
     /// The next token.

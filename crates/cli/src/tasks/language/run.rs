@@ -8,7 +8,7 @@ use whitebox_datasets::text::{Masking, Utf8Stream};
 use whitebox_language::{GenerationConfig, LanguageCost, LanguageModel, Overflow, Sampler, generate};
 use whitebox_model::weights::{Card, LoadOptions};
 
-use super::{Model, OnText, TextSource};
+use super::{EVALUATION_SEED, Model, OnText, TextSource};
 use crate::checkpoint::text::{open_language, open_masked};
 use crate::commands::dry_run::multiply_adds_per_second;
 use crate::likelihood::{Frame, beginning};
@@ -20,9 +20,6 @@ use crate::text::TextCard;
 
 /// Tokens of the validation text that a sample begins with, where the recipe names no prompt.
 const PROMPT: usize = 16;
-
-/// How evaluations hide tokens: the same in every run.
-const EVALUATION_SEED: u64 = 1;
 
 impl RecipeTask for OnText {
     type Config = TaskConfig;
