@@ -178,10 +178,7 @@ fn a_pre_trained_encoder_is_taken_and_another_tokenizer_refused() {
     };
     fs::write(path.join("other.txt"), fs::read_to_string(path.join("vocab.txt")).unwrap().replace("film", "movie"))
         .unwrap();
-    fails_with(
-        &["sentences.tokenizer=other.txt"],
-        &["init.checkpoint", "another word", "leave sentences.tokenizer out"],
-    );
+    fails_with(&["sentences.tokenizer=other.txt"], &["init.checkpoint", "another word", "sentences.tokenizer out"]);
     fails_with(&["model.eta=0.3"], &["another than [model]", "eta: 0.1 before, 0.3 now", "model={}"]);
     fails_with(&["init.checkpoint=nowhere"], &["init.checkpoint", "nowhere"]);
     refused(path, &["train", "bare.toml"], &["model.kind and model.preset are missing", "init.checkpoint"]);
@@ -225,8 +222,12 @@ fn bad_sentences_are_refused() {
     let good = fs::read_to_string(path.join("films.tsv")).unwrap();
     with("", &[], &["films.tsv", "0 rows"]);
     with("sentence\tlabel\n", &[], &["films.tsv", "0 rows"]);
-    with("words\tlabel\na film\tgood\n", &[], &["films.tsv", "words, label", "sentences.table"]);
-    with(&good, &["sentences.table.label=grade"], &["grade", "films.tsv has the columns sentence, label"]);
+    with("words\tlabel\na film\tgood\n", &[], &["films.tsv", "words, label", "sentences.table.text"]);
+    with(
+        &good,
+        &["sentences.table.label=grade"],
+        &["sentences.table.label = \"grade\"", "films.tsv has the columns sentence, label"],
+    );
     with("sentence\nthe film\n", &[], &["films.tsv has no column of labels", "sentences.table.label"]);
     with(&good.replace("bad film", "good film"), &[], &["all 120 training sentences are of the class \"good film\""]);
     with("sentence\tlabel\na\tx\nb\ty\n", &[], &["sentences.hold_out = 5", "2 rows", "a smaller one"]);

@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use whitebox_analysis::count;
+use whitebox_datasets::Error;
 use whitebox_datasets::text::{Labels, Part, TableOptions, TextTable, movie_reviews};
 
 use super::{SentencesConfig, SentencesName};
@@ -136,7 +137,11 @@ impl SentencesConfig {
 
 /// A table by the options of a recipe.
 pub fn open_table(file: &Path, options: &TableOptions) -> Result<TextTable> {
-    TextTable::open(file, options).with_context(|| format!("{} (sentences.table says how it is read)", file.display()))
+    TextTable::open(file, options).map_err(|error| match error {
+        // Its name is that of a field of the section.
+        error @ Error::Config { .. } => anyhow!("sentences.table.{error}"),
+        other => other.into(),
+    })
 }
 
 fn labelled(table: &TextTable, file: &Path) -> Result<Target> {

@@ -146,7 +146,7 @@ impl RecipeTask for OnSentences {
         if theirs.sha256 != self.tokenizer.sha256 {
             bail!(
                 "init.checkpoint reads ids of {theirs}, and sentences.tokenizer is {}: a token would mean another word; leave \
-                 sentences.tokenizer out",
+                 sentences.tokenizer out, or name the file's own there",
                 self.tokenizer
             );
         }
