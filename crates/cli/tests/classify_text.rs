@@ -15,7 +15,7 @@ const WORDS: [&str; 8] = ["the", "a", "film", "story", "is", "was", "and", "plot
 
 /// A film is good or bad; all other words say nothing.
 fn sentence(number: usize) -> (String, bool) {
-    let good = number % 2 == 0;
+    let good = number.is_multiple_of(2);
     let mut words: Vec<&str> = (0..4 + number % 3).map(|i| WORDS[(number * 7 + i * 3 + i * i) % WORDS.len()]).collect();
     words.insert(number / 2 % words.len(), if good { "good" } else { "bad" });
     (words.join(" "), good)
