@@ -1,5 +1,6 @@
 //! Which file a command means by a checkpoint: a weight file, a run folder, a checkpoint folder, or the demo's where none is named.
 
+pub mod sentences;
 pub mod text;
 mod usage;
 
@@ -143,6 +144,7 @@ pub fn fields_of(path: &Path, task: &TaskConfig) -> Result<Fields> {
         TaskConfig::Classify(_) => serde_json::to_value(open_features(Some(path), None, &[])?.config)?,
         TaskConfig::Reconstruct(_) => serde_json::to_value(open_autoencoder(Some(path), None, &[])?.config)?,
         TaskConfig::Language(_) => serde_json::to_value(text::open_language(Some(path), None, &[], None)?.config)?,
+        TaskConfig::ClassifyText(_) => serde_json::to_value(sentences::open_encoder(path)?.opened.config)?,
         TaskConfig::MaskedLanguage(_) => serde_json::to_value(text::open_masked(Some(path), None, &[], None)?.config)?,
     };
     let mut fields = value.as_object().cloned().unwrap_or_default();
@@ -153,7 +155,7 @@ pub fn fields_of(path: &Path, task: &TaskConfig) -> Result<Fields> {
 /// Opens either kind.
 pub fn open_any(path: Option<&Path>, model: Option<&str>, sets: &[String]) -> Result<Found> {
     let weights = Weights::open(&locate(path)?)?;
-    if text::is_of_text(&weights) {
+    if text::is_of_text(&weights) || whitebox_language::import::is_classifier(&weights) {
         bail!(
             "{} is a model of text, and this looks at images: `generate` writes with it, `eval` measures it, `analyze` looks inside",
             weights.path.display()

@@ -23,6 +23,7 @@ mod recipe;
 mod reconstruction;
 mod report;
 mod run_folder;
+mod sentences;
 mod tasks;
 mod text;
 

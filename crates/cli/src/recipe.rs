@@ -19,11 +19,15 @@ use whitebox_train::TrainConfig;
 
 use crate::checkpoint;
 use crate::data::DataConfig;
+use crate::sentences::SentencesConfig;
 use crate::text::TextConfig;
 
 use model::Family;
 pub use model::{AnyModel, Fields, presets, with_preset};
-pub use task::{ClassWeights, ClassifyConfig, LanguageTask, ReconstructConfig, TaskConfig, WeightRule};
+use task::DataSection;
+pub use task::{
+    ClassWeights, ClassifyConfig, ClassifyTextConfig, LanguageTask, ReconstructConfig, TaskConfig, WeightRule,
+};
 
 /// The recipes that travel in the binary.
 pub const BUILT_IN: &[(&str, &str)] = &[
@@ -65,6 +69,8 @@ pub const BUILT_IN: &[(&str, &str)] = &[
     ("gutenberg-tost", include_str!("../recipes/gutenberg-tost.toml")),
     ("gutenberg-bert", include_str!("../recipes/gutenberg-bert.toml")),
     ("gutenberg-bert-bert", include_str!("../recipes/gutenberg-bert-bert.toml")),
+    ("movie-reviews-crate", include_str!("../recipes/movie-reviews-crate.toml")),
+    ("movie-reviews-bert", include_str!("../recipes/movie-reviews-bert.toml")),
     ("openwebtext-crate-gpt-base", include_str!("../recipes/openwebtext-crate-gpt-base.toml")),
     ("wikipedia-crate-bert-base", include_str!("../recipes/wikipedia-crate-bert-base.toml")),
 ];
@@ -89,6 +95,9 @@ pub struct Recipe {
     /// Where text comes from and how it is prepared, of a task on text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<TextConfig>,
+    /// Where labelled sentences come from and how they are prepared, of a task on those.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sentences: Option<SentencesConfig>,
     /// Optimiser, schedule, precision, checkpoints.
     #[serde(default)]
     pub train: TrainConfig,
@@ -202,6 +211,9 @@ impl Recipe {
             }
             (TaskConfig::Language(_), AnyModel::Language(_)) | (TaskConfig::MaskedLanguage(_), AnyModel::Masked(_)) => {
             }
+            (TaskConfig::ClassifyText(task), AnyModel::Masked(encoder)) => {
+                task.model(encoder, 2).check().context("model and task")?
+            }
             (TaskConfig::Classify(_), AnyModel::Autoencoder(model)) => bail!(
                 "task.kind = \"classify\" trains a classifier, and model.kind = \"{}\" is an autoencoder: set task.kind = \"reconstruct\", or \
                  a model that classifies (crate, crate_alpha, tost, vit); to fine-tune an autoencoder's encoder, leave [model] empty and name \
@@ -215,20 +227,14 @@ impl Recipe {
             ),
             (task, model) => bail!(
                 "task.kind = {:?} and model.kind = {:?} do not go together: classify takes crate, crate_alpha, tost, vit; reconstruct takes \
-                 crate_mae, vit_mae; language takes crate_gpt, gpt2, tost_gpt; masked_language takes crate_bert, bert",
+                 crate_mae, vit_mae; language takes crate_gpt, gpt2, tost_gpt; masked_language and classify_text take \
+                 crate_bert, bert",
                 kind_of(task),
                 model.kind()
             ),
         }
         self.train.check().map_err(|e| anyhow!("train.{e}"))?;
-        match (self.task.reads_text(), &self.data, &self.text) {
-            (false, Some(data), None) => data.check()?,
-            (true, None, Some(text)) => text.check()?,
-            (false, None, _) => bail!("the section [data] is missing: expected where the images come from"),
-            (true, _, None) => bail!("the section [text] is missing: expected where the text comes from"),
-            (true, Some(_), _) => bail!("the section [data] is of images, and the task reads text: remove it"),
-            (false, _, Some(_)) => bail!("the section [text] is of text, and the task looks at images: remove it"),
-        }
+        self.check_data()?;
         let measures = self.task.measures();
         match &self.train.checkpoint.best {
             Some(best) if !measures.contains(&best.metric.as_str()) => bail!(
@@ -239,6 +245,27 @@ impl Recipe {
             ),
             _ => Ok(()),
         }
+    }
+
+    /// Refuses a section on data that is missing, that the task does not read, or whose values cannot be meant.
+    fn check_data(&self) -> Result<()> {
+        let wanted = self.task.section();
+        let [_, _, does, _] = wanted.words();
+        for section in DataSection::ALL {
+            let there = match section {
+                DataSection::Images => self.data.as_ref().map(DataConfig::check),
+                DataSection::Text => self.text.as_ref().map(TextConfig::check),
+                DataSection::Sentences => self.sentences.as_ref().map(SentencesConfig::check),
+            };
+            let [name, of, _, says] = section.words();
+            match there {
+                Some(checked) if section == wanted => checked?,
+                Some(_) => bail!("the section [{name}] is of {of}, and the task {does}: remove it"),
+                None if section == wanted => bail!("the section [{name}] is missing: expected {says}"),
+                None => {}
+            }
+        }
+        Ok(())
     }
 
     /// The model, with what the data tell (classes, of a model of text the vocabulary) filled in where the recipe leaves it open.
@@ -263,6 +290,11 @@ impl Recipe {
     /// The section on text.
     pub fn of_text(&self) -> Result<&TextConfig> {
         self.text.as_ref().context("the recipe is one of images, and has no section [text]")
+    }
+
+    /// The section on labelled sentences.
+    pub fn of_sentences(&self) -> Result<&SentencesConfig> {
+        self.sentences.as_ref().context("the recipe has no section [sentences]")
     }
 
     /// The language model that the recipe describes, for a vocabulary.

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use whitebox_datasets::text::{Tokenizer, TokenizerSpec};
+use whitebox_datasets::text::{Definition, Tokenizer, TokenizerSpec};
 use whitebox_language::import::{self, is_language_model, is_masked_model};
 use whitebox_language::{LanguageConfig, MaskedConfig};
 use whitebox_model::weights::Weights;
@@ -104,10 +104,24 @@ fn with_tokenizer<C>(
         }
         None => None,
     };
-    let beside = weights.path.with_file_name("tokenizer.json");
-    let tokenizer = match (asked, &card) {
+    let told = card.as_ref().map(|card| &card.tokenizer);
+    let tokenizer = tokenizer_of(&weights.path, vocabulary, asked, told, &mut notes)?;
+    Ok(OpenedText { weights, config: inferred.config, tokenizer, text: card.map(|card| card.text), notes })
+}
+
+/// Whose ids a model reads: the tokenizer that is asked for, the one that its file tells, one that lies beside it, or GPT-2's by the size of the vocabulary.
+pub(super) fn tokenizer_of(
+    file: &Path,
+    vocabulary: i64,
+    asked: Option<&TokenizerSpec>,
+    told: Option<&Definition>,
+    notes: &mut Vec<String>,
+) -> Result<Arc<dyn Tokenizer>> {
+    let path = file.display();
+    let beside = file.with_file_name("tokenizer.json");
+    let tokenizer = match (asked, told) {
         (Some(spec), _) => spec.open().with_context(|| format!("--tokenizer {spec}"))?,
-        (None, Some(card)) => card.tokenizer.open().with_context(|| format!("the tokenizer in {path}"))?,
+        (None, Some(definition)) => definition.open().with_context(|| format!("the tokenizer in {path}"))?,
         (None, None) if beside.is_file() => {
             notes.push(format!("the tokenizer is {}", beside.display()));
             TokenizerSpec::File(beside).open()?
@@ -127,5 +141,5 @@ fn with_tokenizer<C>(
             tokenizer.vocabulary()
         );
     }
-    Ok(OpenedText { weights, config: inferred.config, tokenizer, text: card.map(|card| card.text), notes })
+    Ok(tokenizer)
 }

@@ -10,6 +10,7 @@ use crate::progress::duration;
 use crate::recipe::{Named, TaskConfig};
 use crate::run_folder::device_name;
 use crate::tasks::classify::Classify;
+use crate::tasks::classify_text::OnSentences;
 use crate::tasks::language::OnText;
 use crate::tasks::reconstruct::Reconstruct;
 use crate::tasks::{Outline, RecipeTask};
@@ -20,6 +21,7 @@ pub fn run(named: &Named, device: Device) -> Result<()> {
     let outline = match &recipe.task {
         TaskConfig::Classify(config) => Classify::outline(named, config)?,
         TaskConfig::Reconstruct(config) => Reconstruct::outline(named, config)?,
+        TaskConfig::ClassifyText(config) => OnSentences::outline(named, config)?,
         task @ (TaskConfig::Language(_) | TaskConfig::MaskedLanguage(_)) => OnText::outline(named, task)?,
     };
     let Outline { unit, parameters, training, validation, batches: [batches, batch], forward, step, bytes } = outline;

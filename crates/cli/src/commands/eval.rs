@@ -10,8 +10,9 @@ use whitebox_analysis::count;
 use whitebox_datasets::text::TokenizerSpec;
 use whitebox_datasets::{Dataset, ImageFolder};
 
-use super::eval_text;
+use super::{eval_sentences, eval_text};
 use crate::checkpoint::ModelUse;
+use crate::checkpoint::sentences::of_sentences;
 use crate::checkpoint::text::of_text;
 use crate::data::{DataConfig, SetName};
 use crate::evaluate::evaluate;
@@ -29,7 +30,8 @@ use crate::tasks::classify::load_model;
   cargo xtask eval --json
   cargo xtask eval runs/language                     # loss, perplexity, bits per byte of its text
   cargo xtask eval gpt2/model.safetensors --text book.txt --stride 256
-  cargo xtask eval runs/language --last-word lambada.jsonl")]
+  cargo xtask eval runs/language --last-word lambada.jsonl
+  cargo xtask eval runs/reviews --data mine.tsv      # a classifier of sentences")]
 pub struct EvalArgs {
     /// A weight file, a run folder or a checkpoint folder [default: the demo's model].
     pub(super) checkpoint: Option<PathBuf>,
@@ -57,7 +59,27 @@ pub struct EvalArgs {
 
 /// Runs the command.
 pub fn run(args: &EvalArgs) -> Result<()> {
-    if let Some(weights) = of_text(args.checkpoint.as_deref())? {
+    let checkpoint = args.checkpoint.as_deref();
+    if let (Some(path), Some(_)) = (checkpoint, of_sentences(checkpoint)?) {
+        if !args.text.is_empty() || args.last_word.is_some() || args.stride.is_some() {
+            bail!(
+                "--text, --last-word and --stride are for language models; a classifier of sentences takes --data FILE.tsv"
+            );
+        }
+        return eval_sentences::run(
+            path,
+            args.data.as_deref(),
+            args.tokenizer.as_ref(),
+            args.json,
+            args.usage.device()?,
+        );
+    }
+    if let Some(weights) = of_text(checkpoint)? {
+        if args.data.is_some() {
+            bail!(
+                "--data is of images or of labelled sentences: name the text that a language model is measured on with --text"
+            );
+        }
         return eval_text::run(args, &weights, args.usage.device()?);
     }
     if !args.text.is_empty() || args.last_word.is_some() || args.stride.is_some() || args.tokenizer.is_some() {

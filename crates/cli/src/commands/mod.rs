@@ -5,6 +5,7 @@ pub mod convert;
 pub mod demo;
 pub mod dry_run;
 pub mod eval;
+mod eval_sentences;
 mod eval_text;
 pub mod experiment;
 pub mod features;

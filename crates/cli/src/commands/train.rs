@@ -17,6 +17,7 @@ use crate::recipe::{self, Named, TaskConfig};
 use crate::report;
 use crate::run_folder::{RunFolder, RunInfo, RunResult, command_line};
 use crate::tasks::classify::Classify;
+use crate::tasks::classify_text::OnSentences;
 use crate::tasks::language::OnText;
 use crate::tasks::reconstruct::Reconstruct;
 use crate::tasks::{RecipeTask, Run};
@@ -107,6 +108,7 @@ pub fn train(named: &Named, out: Option<&Path>, resumed: Option<RunFolder>, devi
     match &named.recipe.task {
         TaskConfig::Classify(config) => train_task::<Classify>(named, config, out, resumed, device),
         TaskConfig::Reconstruct(config) => train_task::<Reconstruct>(named, config, out, resumed, device),
+        TaskConfig::ClassifyText(config) => train_task::<OnSentences>(named, config, out, resumed, device),
         task @ (TaskConfig::Language(_) | TaskConfig::MaskedLanguage(_)) => {
             train_task::<OnText>(named, task, out, resumed, device)
         }

@@ -4,11 +4,13 @@ use anyhow::{Result, anyhow, bail};
 use serde::{Deserialize, Serialize};
 use whitebox_autoencoder::{Masking, ReconstructionLoss};
 use whitebox_datasets::text::MaskingConfig;
+use whitebox_language::{ClassifierConfig, MaskedConfig, TextPool};
 use whitebox_train::MixConfig;
 
 use crate::evaluate;
 use crate::likelihood;
 use crate::reconstruction;
+use crate::sentences::measures;
 
 /// The task of a recipe.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -22,6 +24,59 @@ pub enum TaskConfig {
     Language(LanguageTask),
     /// Masked language modelling: tokens of a text that are hidden.
     MaskedLanguage(MaskingConfig),
+    /// Classes or scores of sentences, or of pairs of them.
+    ClassifyText(ClassifyTextConfig),
+}
+
+/// Classification of sentences.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ClassifyTextConfig {
+    /// What a sentence's vector is made of: `pooler` (of the first token) or `mean` (of all). Default: pooler.
+    pub pool: TextPool,
+    /// Dropout of that vector; the encoder's own is `model.dropout`. Default: 0.1.
+    pub dropout: f64,
+}
+
+impl Default for ClassifyTextConfig {
+    fn default() -> Self {
+        ClassifyTextConfig { pool: TextPool::default(), dropout: 0.1 }
+    }
+}
+
+impl ClassifyTextConfig {
+    /// The classifier on an encoder.
+    pub fn model(&self, encoder: MaskedConfig, outputs: i64) -> ClassifierConfig {
+        let encoder = encoder.with_mlm_head(false);
+        ClassifierConfig { pool: self.pool, dropout: self.dropout, ..ClassifierConfig::new(encoder, outputs) }
+    }
+}
+
+/// A section of a recipe that says what data there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DataSection {
+    /// `[data]`.
+    Images,
+    /// `[text]`.
+    Text,
+    /// `[sentences]`.
+    Sentences,
+}
+
+impl DataSection {
+    /// All of them.
+    pub const ALL: [Self; 3] = [DataSection::Images, DataSection::Text, DataSection::Sentences];
+
+    /// Its name, what it is of, what a task does that reads it, and what it is to say.
+    pub fn words(self) -> [&'static str; 4] {
+        match self {
+            DataSection::Images => ["data", "images", "looks at images", "where the images come from"],
+            DataSection::Text => ["text", "text", "reads text", "where the text comes from"],
+            DataSection::Sentences => {
+                ["sentences", "labelled sentences", "reads labelled sentences", "where the sentences come from"]
+            }
+        }
+    }
 }
 
 /// Causal language modelling.
@@ -97,6 +152,8 @@ impl TaskConfig {
             TaskConfig::Language(_) => Ok(()),
             // The shares are looked at with the tokenizer at hand.
             TaskConfig::MaskedLanguage(_) => Ok(()),
+            // The dropout is looked at with the model.
+            TaskConfig::ClassifyText(_) => Ok(()),
         }
     }
 
@@ -107,12 +164,17 @@ impl TaskConfig {
             TaskConfig::Reconstruct(_) => &reconstruction::MEASURES,
             TaskConfig::Language(_) => &likelihood::MEASURES,
             TaskConfig::MaskedLanguage(_) => &likelihood::MASKED_MEASURES,
+            TaskConfig::ClassifyText(_) => &measures::MEASURES,
         }
     }
 
-    /// Whether it reads text and not images.
-    pub fn reads_text(&self) -> bool {
-        matches!(self, TaskConfig::Language(_) | TaskConfig::MaskedLanguage(_))
+    /// The section that says what it reads.
+    pub fn section(&self) -> DataSection {
+        match self {
+            TaskConfig::Classify(_) | TaskConfig::Reconstruct(_) => DataSection::Images,
+            TaskConfig::Language(_) | TaskConfig::MaskedLanguage(_) => DataSection::Text,
+            TaskConfig::ClassifyText(_) => DataSection::Sentences,
+        }
     }
 }
 

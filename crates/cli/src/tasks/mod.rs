@@ -2,6 +2,7 @@
 //! beside the steps: how it is opened from a recipe, what is measured before and after, what the closing table and the report say.
 
 pub mod classify;
+pub mod classify_text;
 pub mod language;
 pub mod reconstruct;
 
@@ -116,7 +117,7 @@ pub struct Run<'a> {
 pub struct Conclusion {
     /// The last evaluation, by measure.
     pub metrics: Vec<(String, f64)>,
-    /// Validation images (of a model of text: tokens) behind it.
+    /// Validation images (of a model of text: tokens; of labelled sentences: those) behind it.
     pub images: u64,
     /// More rows of the closing table.
     pub rows: Vec<(String, String)>,
