@@ -102,6 +102,14 @@ fn a_word_that_decides_is_learned() {
     let (said, _) = train(path, "headless", &[&again[..], &["init.new_head=true"]].concat());
     assert!(said.contains("the encoder of run/") && said.contains("with a new head"), "{said}");
     fails(path, &["predict", "run", "--checkpoint", "run"], &["is a model of text"]);
+
+    // `eval`, on its own validation part and on a file.
+    let told = |more: &[&str]| -> Value {
+        serde_json::from_str(&common::said(path, &[&["eval", "run", "--json"], more].concat())).unwrap()
+    };
+    assert!(told(&[])["accuracy"].as_f64().unwrap() > 0.95);
+    assert!(told(&["--data", "test.tsv"])["f1"].as_f64().unwrap() > 0.95);
+    fails(path, &["eval", "run", "--text", "test.tsv"], &["--data FILE.tsv"]);
 }
 
 #[test]
