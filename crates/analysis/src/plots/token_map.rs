@@ -14,7 +14,7 @@ const SIDE: f64 = 420.0;
 /// Room for names, left and above.
 const NAMES: f64 = 96.0;
 
-/// Draws `entries[row][column]`, from 0 (nearly empty) to 1 (full), between tokens named by `labels`.
+/// Draws `entries[row][column]`, from 0 (nearly empty) to 1 (full) by their roots, so that small weights are seen, between tokens named by `labels`.
 ///
 /// # Errors
 /// A map that is not square or of another size than `labels`; more than [`MAX_TOKENS`] of them.
@@ -56,7 +56,7 @@ pub fn token_map(title: &str, caption: &str, labels: &[String], entries: &[Vec<f
     for (row, values) in entries.iter().enumerate() {
         for (column, value) in values.iter().enumerate().filter(|(_, value)| value.is_finite()) {
             let (x, y) = (NAMES + column as f64 * cell, NAMES + row as f64 * cell);
-            let opacity = 0.06 + 0.94 * value.clamp(0.0, 1.0);
+            let opacity = 0.06 + 0.94 * value.clamp(0.0, 1.0).sqrt();
             let _ = write!(
                 svg,
                 r#"<rect x="{x:.1}" y="{y:.1}" width="{cell:.1}" height="{cell:.1}" fill="{fill}" fill-opacity="{opacity:.2}"><title>{} to {}: {}</title></rect>"#,

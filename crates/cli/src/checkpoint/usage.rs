@@ -65,6 +65,16 @@ impl ModelUse {
         Ok((opened, data, device))
     }
 
+    /// The preset or recipe file of a file that does not say its model, and fields of it.
+    pub fn model(&self) -> (Option<&str>, &[String]) {
+        (self.model.as_deref(), &self.sets)
+    }
+
+    /// Where to compute.
+    pub fn device(&self) -> Result<Device> {
+        Ok(torch_extras::cuda::device_from_str(&self.device)?)
+    }
+
     /// The recipe that was named.
     pub fn recipe(&self) -> Option<&str> {
         self.recipe.as_deref()
