@@ -8,7 +8,7 @@
 //! ```
 //!
 //! A large one says that the atom is silent for most tokens and loud for few, which is what one asks of an interpretable neuron. By it [`AtomStats::selective`] chooses
-//! atoms to be looked at, among those that are not almost dead: an atom that fired twice has nothing to tell.
+//! atoms to be looked at, among those that are neither almost dead nor always on: an atom that fired twice has nothing to tell, and one that is never off is not switched on.
 //!
 //! What is held are `keep` activations an atom and five sums, however many tokens come. The outcome does not depend on how sequences are divided into batches: of equal
 //! activations the earlier is kept.
@@ -53,11 +53,13 @@ pub struct AtomStats {
 }
 
 impl AtomStats {
-    /// At most `wanted` atoms of the largest kurtosis, largest first, among those active for [`ALMOST_DEAD`] of the tokens or more, and for no fewer tokens than
-    /// activations are kept.
+    /// At most `wanted` atoms of the largest kurtosis, largest first, among those active for [`ALMOST_DEAD`] of the tokens or more but not for all, and for no fewer tokens
+    /// than activations are kept.
     pub fn selective(&self, wanted: usize) -> Vec<usize> {
         let kept = self.top.iter().map(Vec::len).max().unwrap_or(0);
-        let alive = |atom: &usize| self.frequency[*atom] >= ALMOST_DEAD && self.top[*atom].len() == kept && kept > 0;
+        let alive = |atom: &usize| {
+            (ALMOST_DEAD..1.0).contains(&self.frequency[*atom]) && self.top[*atom].len() == kept && kept > 0
+        };
         let mut atoms: Vec<usize> = (0..self.frequency.len()).filter(alive).collect();
         atoms.sort_by(|a, b| self.kurtosis[*b].total_cmp(&self.kurtosis[*a]).then(a.cmp(b)));
         atoms.truncate(wanted);
@@ -277,8 +279,13 @@ mod tests {
         let _ = code.get(7).get(50).get(2).fill_(100.0);
         let found = watched(&code, 6, 2);
         assert!(found.kurtosis[2] > found.kurtosis[1] && found.kurtosis[0] == 0.0, "{:?}", found.kurtosis);
-        assert_eq!(found.selective(5), [1, 0]);
-        assert_eq!(found.selective(1), [1]);
+        assert_eq!(found.selective(5), [1]);
+        // With the always-on one switched off once there are two, in the order of their kurtosis.
+        let _ = code.get(0).get(99).get(0).fill_(0.0);
+        let found = watched(&code, 6, 2);
+        assert!(found.kurtosis[0] > found.kurtosis[1]);
+        assert_eq!(found.selective(5), [0, 1]);
+        assert_eq!(found.selective(1), [0]);
     }
 
     #[test]

@@ -91,6 +91,7 @@ pub fn run(args: &AnalyzeArgs, opened: &Opened) -> Result<()> {
         "text": {
             "source": sequences.text,
             "part": sequences.part,
+            "tokens": sequences.tokens,
             "tokenizer": tokenizer.identity(),
             "sequences": sequences.rows.len(),
             "length": length,

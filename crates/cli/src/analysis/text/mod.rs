@@ -106,8 +106,8 @@ pub fn common(measures: &[TextMeasures], networks: &[Network]) -> Result<Vec<Sec
     if networks.iter().any(|network| network.config.is_causal()) {
         for section in sections.iter_mut().filter(|section| section.title == HALF_STEPS) {
             section.method += " In a causal model a token sees those before it alone, while R^{c} and its gradient are of the whole sequence: each token's direction of the theory \
-                               depends on later ones, too, which the layer cannot know. The cosine of the attention is therefore below what a layer that sees both sides could reach; the \
-                               changes are what they are.";
+                               depends on later ones, too, which the layer cannot know. So a cosine of 1 is in general out of its reach, \
+                               whatever it has learned; the changes are what they are.";
         }
     }
     Ok(sections)

@@ -43,7 +43,7 @@ pub fn section(shown: &[&TextMeasures], causal: bool) -> Result<Section> {
                 band: Some(of(p).iter().map(|stat| stat.std).collect()),
             });
             let caption = format!(
-                "At the last token {what}. Mean over sequences; bands are one standard deviation between them. {name}."
+                "Drawn at the last token {what}. Mean over sequences; bands are one standard deviation between them. {name}."
             );
             let series = series.collect();
             draw(&mut section, title, &caption, "Rᶜ (nats)", series)?;

@@ -18,6 +18,8 @@ pub struct Sequences {
     pub part: &'static str,
     /// The text in a few words.
     pub text: String,
+    /// Its tokens.
+    pub tokens: u64,
 }
 
 /// A text by its ids.
@@ -84,6 +86,6 @@ impl Text {
             Ok(ids)
         });
         let rows = rows.collect::<Result<_>>()?;
-        Ok(Sequences { starts, rows, part: self.part, text: self.name.clone() })
+        Ok(Sequences { starts, rows, part: self.part, text: self.name.clone(), tokens: self.set.len() })
     }
 }
