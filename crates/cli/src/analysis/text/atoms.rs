@@ -3,7 +3,7 @@
 use anyhow::Result;
 use serde::Serialize;
 use whitebox_analysis::Section;
-use whitebox_analysis::atoms::{ALMOST_DEAD, AtomStats};
+use whitebox_analysis::atoms::{ALMOST_DEAD, AtomStats, MOSTLY_ON};
 use whitebox_datasets::text::Tokenizer;
 
 use super::{KEPT, TextMeasures, visible};
@@ -110,10 +110,11 @@ impl Loud {
 pub fn section(shown: &[&TextMeasures]) -> Section {
     let method = format!(
         "An atom of a layer's code says something if few tokens switch it on, and if they have something in common. Of each layer shown, the {SHOWN} atoms of the largest kurtosis \
-         E(x − Ex)^{{4}}/(E(x − Ex)^{{2}})^{{2}} of their activation x (what is not above zero counts as zero) among those active for {} % of the tokens or more, but not for all; of each the {KEPT} \
+         E(x − Ex)^{{4}}/(E(x − Ex)^{{2}})^{{2}} of their activation x (what is not above zero counts as zero) among those active for {} to {} % of the tokens; of each the {KEPT} \
          tokens with the largest activation, marked by ▸ ◂ in the text around them. A causal model knows what stands before the mark, and the token, alone. Atoms and tokens are \
          chosen by these rules and not by eye.",
-        100.0 * ALMOST_DEAD
+        100.0 * ALMOST_DEAD,
+        100.0 * MOSTLY_ON
     );
     let mut section = Section { title: "Tokens that switch an atom on".into(), method, ..Section::default() };
     for measures in shown {
@@ -131,7 +132,7 @@ pub fn section(shown: &[&TextMeasures]) -> Section {
             }
             section.findings.push(match layer.shown.iter().map(|atom| one_token(atom)).filter(|one| *one).count() {
                 _ if layer.shown.is_empty() => {
-                    format!("{name}: none of the {} atoms in {} is active for enough tokens and not for all.", layer.atoms, layer.place)
+                    format!("{name}: none of the {} atoms in {} is active for so many tokens.", layer.atoms, layer.place)
                 }
                 alike => format!(
                     "{name} ({}): of {alike} of the {} atoms shown the {KEPT} loudest places are one and the same token.",

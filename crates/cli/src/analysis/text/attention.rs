@@ -72,7 +72,7 @@ pub fn section(all: &mut [Looked], causal: bool) -> Section {
     let method = format!(
         "One sentence through the network: a row for each token that looks, a column for each token that is looked at, a map for each head (of the first {HEADS} heads) of the layer in \
          the middle. The shade is the root of the weight; a row's weights sum to one.{} Means below are over the tokens from the third on. In CRATE query, key and value are one \
-         projection, so that its product with itself is among a token's scores.",
+         projection, so that a token's product with itself is among its scores.",
         if causal { " A causal model leaves empty what a token does not see: all that comes after it." } else { "" }
     );
     let mut section = Section { title: "Attention over a sentence".into(), method, ..Section::default() };
@@ -93,14 +93,14 @@ pub fn section(all: &mut [Looked], causal: bool) -> Section {
         ];
         let parts: Vec<String> = named
             .iter()
-            .filter_map(|(what, of)| most(*of).map(|(head, share)| format!("head {head} on {what} ({share:.1} %)")))
+            .filter_map(|(what, of)| most(*of).map(|(head, share)| format!("on {what} has head {head} ({share:.1} %)")))
             .collect();
         section.findings.push(match parts.is_empty() {
             true if looked.heads.is_empty() && looked.tokens.len() < 3 => {
                 format!("{name}: {} tokens are too few for means.", looked.tokens.len())
             }
             true => format!("{name}: it forms no map of attention, so there is none to show."),
-            false => format!("{name}: the heads that put most of a token's weight somewhere: {}.", parts.join(", ")),
+            false => format!("{name}: most weight {}.", parts.join(", ")),
         });
     }
     section
