@@ -161,7 +161,7 @@ mod tests {
         let found = Loud::of(1.5, 0, &row, 6, tokenizer.as_ref()).unwrap();
         assert_eq!((found.before.as_str(), found.token.as_str()), ("a cat\n", "s"));
         assert!(found.after.starts_with("at on the mat") && found.after.len() == AROUND);
-        assert!(found.line().ends_with("a cat⏎▸s◂at on the mat and looked at the oth"), "{}", found.line());
+        assert!(found.line().ends_with("a cat⏎▸s◂at on the mat and looked at the "), "{}", found.line());
         assert_eq!(Loud::of(1.5, 0, &row, 0, tokenizer.as_ref()).unwrap().before, "");
         assert_eq!(Loud::of(1.5, 0, &row, row.len() - 1, tokenizer.as_ref()).unwrap().after, "");
     }
