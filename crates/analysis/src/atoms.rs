@@ -187,7 +187,7 @@ impl Layer {
         let mut top = vec![Vec::new(); atoms];
         if let Some([values, sequences, positions]) = self.top {
             let values = Vec::<Vec<f64>>::try_from(values.f_to_kind(Kind::Double)?)?;
-            let [sequences, positions] = [sequences, positions].map(|of| Vec::<Vec<i64>>::try_from(of));
+            let [sequences, positions] = [sequences, positions].map(Vec::<Vec<i64>>::try_from);
             let (sequences, positions) = (sequences?, positions?);
             for (atom, kept) in top.iter_mut().enumerate() {
                 let places = sequences[atom].iter().zip(&positions[atom]);

@@ -106,7 +106,7 @@ mod tests {
         let (n, kind) = (5, (Kind::Float, Device::Cpu));
         let itself = Tensor::eye(n, kind);
         let mut before = Tensor::zeros([n, n], kind);
-        let _ = before.narrow(0, 1, n - 1).narrow(1, 0, n - 1).copy_(&Tensor::eye(n - 1, kind));
+        before.narrow(0, 1, n - 1).narrow(1, 0, n - 1).copy_(&Tensor::eye(n - 1, kind));
         let _ = before.get(0).get(0).fill_(1.0);
         let first = Tensor::zeros([n, n], kind);
         let _ = first.select(1, 0).fill_(1.0);

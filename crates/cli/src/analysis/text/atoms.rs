@@ -130,7 +130,7 @@ pub fn section(shown: &[&TextMeasures]) -> Section {
                     lines.join("\n")
                 ));
             }
-            section.findings.push(match layer.shown.iter().map(|atom| one_token(atom)).filter(|one| *one).count() {
+            section.findings.push(match layer.shown.iter().filter(|atom| one_token(atom)).count() {
                 _ if layer.shown.is_empty() => {
                     format!("{name}: none of the {} atoms in {} is active for so many tokens.", layer.atoms, layer.place)
                 }

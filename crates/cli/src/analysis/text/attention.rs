@@ -17,6 +17,9 @@ const TOKENS: usize = 32;
 /// Most heads that are drawn.
 const HEADS: usize = 8;
 
+/// One of the places where a head looks.
+type Share = fn(&Destinations) -> f64;
+
 /// What the heads of one layer look at in a sentence.
 #[derive(Debug, Serialize)]
 pub struct Looked {
@@ -82,11 +85,11 @@ pub fn section(all: &mut [Looked], causal: bool) -> Section {
         if looked.cut {
             section.findings.push(format!("{name}: the sentence is longer; its first {TOKENS} tokens are shown."));
         }
-        let most = |of: fn(&Destinations) -> f64| {
+        let most = |of: Share| {
             let heads = looked.heads.iter().map(of).enumerate();
             heads.max_by(|a, b| a.1.total_cmp(&b.1)).map(|(head, share)| (head + 1, 100.0 * share))
         };
-        let named: [(&str, fn(&Destinations) -> f64); 3] = [
+        let named: [(&str, Share); 3] = [
             ("the token itself", |d| d.itself),
             ("the token before it", |d| d.before),
             ("the first token", |d| d.first),
