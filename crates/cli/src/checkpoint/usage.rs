@@ -55,7 +55,7 @@ impl ModelUse {
         checkpoint: Option<&Path>,
         open: impl FnOnce(Option<&Path>, Option<&str>, &[String]) -> Result<Opened<M>>,
     ) -> Result<(Opened<M>, DataConfig, Device)> {
-        let device = torch_extras::cuda::device_from_str(&self.device)?;
+        let device = self.device()?;
         let (of_data, of_model): (Vec<_>, Vec<_>) = self.sets.iter().cloned().partition(|set| set.starts_with("data."));
         let opened = open(checkpoint, self.model.as_deref(), &of_model)?;
         for note in &opened.notes {
@@ -65,14 +65,19 @@ impl ModelUse {
         Ok((opened, data, device))
     }
 
-    /// The preset or recipe file of a file that does not say its model, and fields of it.
-    pub fn model(&self) -> (Option<&str>, &[String]) {
-        (self.model.as_deref(), &self.sets)
-    }
-
-    /// Where to compute.
+    /// Where it is to run.
     pub fn device(&self) -> Result<Device> {
         Ok(torch_extras::cuda::device_from_str(&self.device)?)
+    }
+
+    /// The model that was named.
+    pub fn model(&self) -> Option<&str> {
+        self.model.as_deref()
+    }
+
+    /// Fields that were set.
+    pub fn sets(&self) -> &[String] {
+        &self.sets
     }
 
     /// The recipe that was named.

@@ -13,8 +13,7 @@ use crate::progress::meter;
 
 /// The checkpoint, where it is a model of text; an option that has no meaning for one is refused.
 pub fn open(args: &AnalyzeArgs) -> Result<Option<Opened>> {
-    let (model, sets) = args.usage.model();
-    let how = How { model, sets, tokenizer: args.tokenizer.as_ref() };
+    let how = How { model: args.usage.model(), sets: args.usage.sets(), tokenizer: args.tokenizer.as_ref() };
     let Some(opened) = subject::open(args.checkpoint.as_deref(), how)? else { return Ok(None) };
     let of_images = [
         (args.masks.is_some(), "--masks"),
