@@ -69,7 +69,6 @@ impl ActivityProbe {
 
     fn take(&mut self, number: usize, site: Site, value: &Tensor) -> Result<()> {
         let layer = self.layers.entry(number).or_default();
-        // What comes out of a layer that has shown its code already is the tokens again.
         if layer.site.is_some_and(|seen| seen != site) {
             return Ok(());
         }
@@ -88,6 +87,20 @@ impl ActivityProbe {
         let inactive = (batch * tokens * atoms) - of_sample.iter().sum::<f64>() as i64;
         layer.sizes = Some(added(layer.sizes.take(), by_size(&value, inactive)?)?);
         Ok(())
+    }
+}
+
+/// Where a layer's code may be shown. Of several it is the first: what comes out of a layer that has shown its code already is the tokens again.
+pub(crate) fn is_code(site: Site) -> bool {
+    matches!(site, Site::Code | Site::MlpHidden | Site::ZOut)
+}
+
+/// What a layer's code is called.
+pub(crate) fn place(site: Option<Site>) -> &'static str {
+    match site {
+        Some(Site::Code) => "the code over the overcomplete dictionary",
+        Some(Site::MlpHidden) => "the hidden activations of the MLP",
+        _ => "Z^{l+1}",
     }
 }
 
@@ -124,12 +137,7 @@ impl Layer {
         let count = |wanted: i64| counts.iter().filter(|count| **count == wanted).count() as u64;
         Ok(ActivityStats {
             layer,
-            place: match self.site {
-                Some(Site::Code) => "the code over the overcomplete dictionary",
-                Some(Site::MlpHidden) => "the hidden activations of the MLP",
-                _ => "Z^{l+1}",
-            }
-            .into(),
+            place: place(self.site).into(),
             active: self.active.stat(),
             tokens: self.tokens,
             frequency: counts.iter().map(|count| *count as f64 / tokens).collect(),
@@ -142,7 +150,7 @@ impl Layer {
 
 impl Probe for ActivityProbe {
     fn wants(&self, _layer: usize, site: Site) -> bool {
-        self.failed.is_none() && matches!(site, Site::Code | Site::MlpHidden | Site::ZOut)
+        self.failed.is_none() && is_code(site)
     }
 
     fn see(&mut self, layer: usize, site: Site, value: &Tensor) {

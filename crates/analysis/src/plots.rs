@@ -1,4 +1,4 @@
-//! Figures as SVG text, and as PNG where one is asked for: line charts through `plotters`; heat-map, bars, matrices and points written out; several in one.
+//! Figures as SVG text, and as PNG where one is asked for: line charts through `plotters`; heat-map, bars, matrices, maps over tokens and points written out; several in one.
 //!
 //! A figure has no background and draws its text in `currentColor`, so it takes the page's colours, light or dark; the
 //! series' hues keep a contrast of about 3 or more on both. Series differ by dash and marker too, never by colour alone.
@@ -10,6 +10,7 @@ mod matrix;
 mod panels;
 mod raster;
 mod scatter;
+mod token_map;
 
 use crate::text::escape;
 use std::fmt::Write;
@@ -22,6 +23,7 @@ pub use matrix::{MAX_ENTRIES, magnitudes};
 pub use panels::panels;
 pub use raster::MAX_WIDTH;
 pub use scatter::scatter;
+pub use token_map::{MAX_TOKENS, token_map};
 
 /// One line of a chart.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -1,10 +1,12 @@
 //! What a trained network does, layer by layer: one pass over images with every measure of `whitebox-analysis`, and the page that tells what was found.
 
 pub mod images;
+pub mod page;
 pub mod pictures;
 mod sections;
 pub mod segmentation;
 pub mod subject;
+pub mod text;
 
 use anyhow::Result;
 use serde::Serialize;
@@ -16,20 +18,24 @@ use whitebox_analysis::tokens::{TokenStats, TokensProbe};
 use whitebox_analysis::{LayerStats, LayerwiseProbe, Together};
 use whitebox_datasets::Loader;
 
-pub use sections::sections;
+pub use sections::{HALF_STEPS, sections};
 pub use subject::{Network, networks};
 
 use crate::images::show_first;
 
-/// What was measured of a network on some images.
+/// What was measured of a network on some images, or sequences of a text.
 #[derive(Debug, Serialize)]
 pub struct Measures {
     /// Which network.
     pub network: String,
-    /// The network, and on which images.
+    /// The network, and on which images or part of a text.
     pub subject: String,
     /// Images seen.
-    pub images: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub images: Option<u64>,
+    /// Sequences read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sequences: Option<u64>,
     /// Coding rate as the released script has it, and non-zeros.
     pub layers: Vec<LayerStats>,
     /// The objective, and what the half-steps do to it.
@@ -40,6 +46,13 @@ pub struct Measures {
     pub tokens: Vec<TokenStats>,
     /// The learned operators.
     pub operators: Vec<OperatorStats>,
+}
+
+impl Measures {
+    /// What a sample is.
+    fn unit(&self) -> &'static str {
+        if self.sequences.is_some() { "sequence" } else { "image" }
+    }
 }
 
 /// Of projected tokens `[.., n, K p]` those of the patches, which come last.
@@ -70,7 +83,8 @@ pub fn measure(
     Ok(Measures {
         network: network.name.clone(),
         subject: format!("{}, {images}", network.name),
-        images: seen,
+        images: Some(seen),
+        sequences: None,
         layers: layers.finish()?,
         steps: steps.finish()?,
         activity: activity.finish()?,

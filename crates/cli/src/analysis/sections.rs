@@ -14,20 +14,23 @@ type OfHalf = fn(&StepStats) -> Option<HalfStep>;
 /// A quantity by layer.
 type Column = Vec<(usize, Stat)>;
 
+/// The title of the section on half-steps.
+pub const HALF_STEPS: &str = "Does each half of a layer do its job?";
+
 /// All sections, in order; what does not apply to any of the networks is left out.
-pub fn sections(measures: &[Measures]) -> Result<Vec<Section>> {
+pub fn sections(measures: &[&Measures]) -> Result<Vec<Section>> {
     let all = [rates(measures)?, sparsity(measures)?, half_steps(measures)?, operators(measures)?, tokens(measures)?];
     Ok(all.into_iter().flatten().collect())
 }
 
 /// Figures of one section as they are gathered, with the sentences that belong to them.
 struct Gathered<'a> {
-    measures: &'a [Measures],
+    measures: &'a [&'a Measures],
     section: Section,
 }
 
 impl<'a> Gathered<'a> {
-    fn new(measures: &'a [Measures], title: &str, method: String) -> Self {
+    fn new(measures: &'a [&'a Measures], title: &str, method: String) -> Self {
         Gathered { measures, section: Section { title: title.into(), method, ..Section::default() } }
     }
 
@@ -37,7 +40,7 @@ impl<'a> Gathered<'a> {
         self.lines(
             title,
             y,
-            &format!("{caption} Mean over images; bands are one standard deviation between them."),
+            &format!("{caption} Mean over {}s; bands are one standard deviation between them.", unit(self.measures)),
             columns,
         )
     }
@@ -89,8 +92,13 @@ fn walk(column: &Column) -> Option<String> {
     })
 }
 
+/// What samples are.
+fn unit(measures: &[&Measures]) -> &'static str {
+    measures.first().map_or("image", |m| m.unit())
+}
+
 /// Four significant digits.
-fn shown(x: f64) -> String {
+pub(super) fn shown(x: f64) -> String {
     let digits = if x == 0.0 || !x.is_finite() { 0 } else { (3 - x.abs().log10().floor() as i32).clamp(0, 6) as usize };
     format!("{x:.digits$}")
 }
@@ -99,7 +107,7 @@ fn one(value: f64) -> Stat {
     Stat { mean: value, std: 0.0, n: 1 }
 }
 
-fn rates(measures: &[Measures]) -> Result<Option<Section>> {
+fn rates(measures: &[&Measures]) -> Result<Option<Section>> {
     let method = format!(
         "The objective of the network is the sparse rate reduction R − R^{{c}} − λ‖Z‖_{{1}}: tokens that spread over many directions together (R large), lie in few within each \
          subspace (R^{{c}} small) and have few entries. The first figure is what the released analysis script measures: R^{{c}} = Σ_{{k}} ½ log det(I + p/(n ε²) W_{{k}}W_{{k}}^{{T}}) of \
@@ -140,14 +148,15 @@ fn column(measures: &Measures, of: impl Fn(&StepStats) -> Option<Stat>) -> Colum
     measures.steps.iter().filter_map(|s| Some((s.layer, of(s)?))).filter(|(_, stat)| stat.n > 0).collect()
 }
 
-fn sparsity(measures: &[Measures]) -> Result<Option<Section>> {
+fn sparsity(measures: &[&Measures]) -> Result<Option<Section>> {
     let places: Vec<String> = measures.iter().flat_map(|m| m.activity.iter().map(|a| a.place.clone())).collect();
     let mut places: Vec<&str> = places.iter().map(String::as_str).collect();
     places.sort_unstable();
     places.dedup();
     let method = format!(
-        "An entry of a token's code is active where it is above zero. The code is {}. An atom is dead if it was active for no token of any image, always on if for every one.",
-        places.join("; ")
+        "An entry of a token's code is active where it is above zero. The code is {}. An atom is dead if it was active for no token of any {}, always on if for every one.",
+        places.join("; "),
+        unit(measures)
     );
     let mut found = Gathered::new(measures, "Sparsity", method);
     found.chart(
@@ -185,11 +194,14 @@ fn sparsity(measures: &[Measures]) -> Result<Option<Section>> {
     Ok(found.done())
 }
 
-fn half_steps(measures: &[Measures]) -> Result<Option<Section>> {
-    let method = "Attention is derived as a step down R^{c}, the second step as one that lowers λ‖Z‖_{1} − R. Whether they do is measured image by image at unit tokens: the function behind \
-                  the step minus before it (below zero is what is meant), and the cosine of the step with the direction that the theory goes in: −∇R^{c} at LN(Z^{ℓ}), and the proximal step on \
-                  λ‖Z‖_{1} − R from LN(Z^{ℓ+1/2}).";
-    let mut found = Gathered::new(measures, "Does each half of a layer do its job?", method.into());
+fn half_steps(measures: &[&Measures]) -> Result<Option<Section>> {
+    let unit = unit(measures);
+    let method = format!(
+        "Attention is derived as a step down R^{{c}}, the second step as one that lowers λ‖Z‖_{{1}} − R. Whether they do is measured {unit} by {unit} at unit tokens: the function behind \
+                  the step minus before it (below zero is what is meant), and the cosine of the step with the direction that the theory goes in: −∇R^{{c}} at LN(Z^{{ℓ}}), and the proximal step on \
+                  λ‖Z‖_{{1}} − R from LN(Z^{{ℓ+1/2}})."
+    );
+    let mut found = Gathered::new(measures, HALF_STEPS, method);
     let halves: [(&str, &str, OfHalf); 2] =
         [("attention", "Rᶜ", |s| s.attention), ("the sparsifying step", "λ‖Z‖₁ − R", |s| s.sparsity)];
     for (what, function, of) in halves {
@@ -204,7 +216,7 @@ fn half_steps(measures: &[Measures]) -> Result<Option<Section>> {
                 let layers = falls.iter().filter(|share| **share > 0.5).count();
                 let mean = 100.0 * falls.iter().sum::<f64>() / falls.len() as f64;
                 let text = format!(
-                    "{}: across {what} {function} falls for most images in {layers} of {} layers, and for {mean:.1} % of images and layers together.",
+                    "{}: across {what} {function} falls for most {unit}s in {layers} of {} layers, and for {mean:.1} % of {unit}s and layers together.",
                     m.subject,
                     falls.len()
                 );
@@ -215,12 +227,12 @@ fn half_steps(measures: &[Measures]) -> Result<Option<Section>> {
     Ok(found.done())
 }
 
-fn operators(measures: &[Measures]) -> Result<Option<Section>> {
+fn operators(measures: &[&Measures]) -> Result<Option<Section>> {
     let method = "The theory takes the bases U_{k} for orthonormal and incoherent with each other, the dictionary for orthogonal, the output map for U itself, and ISTA's step for one below \
                   2/‖D‖². Frobenius norms are divided by the root of the number of columns.";
     // The same network on other images has the same operators.
     let mut once: Vec<&Measures> = Vec::new();
-    for m in measures {
+    for m in measures.iter().copied() {
         if once.iter().all(|known| known.network != m.network) {
             once.push(m);
         }
@@ -279,7 +291,7 @@ fn operators(measures: &[Measures]) -> Result<Option<Section>> {
     Ok(found.done())
 }
 
-fn tokens(measures: &[Measures]) -> Result<Option<Section>> {
+fn tokens(measures: &[&Measures]) -> Result<Option<Section>> {
     let method = "How many of its p dimensions a head uses is the effective rank of W_{k} = U_{k}^{T}LN(Z^{ℓ}): the exponential of the entropy of its energies. A token is claimed by the head \
                   that holds most of its energy Σ_{k}‖U_{k}^{T}z‖²; that head's share is 1/K where all see as much of it, 1 where it lies in one subspace.";
     let mut found = Gathered::new(measures, "Tokens in their subspaces", method.into());

@@ -69,7 +69,7 @@ pub fn networks(path: Option<&Path>, opened: &Opened, device: Device) -> Result<
 }
 
 /// The weights of the kept step nearest to half of the last one, which is left out itself.
-fn half_way(checkpoints: &Path) -> Result<Option<(u64, PathBuf)>> {
+pub(super) fn half_way(checkpoints: &Path) -> Result<Option<(u64, PathBuf)>> {
     let Ok(entries) = std::fs::read_dir(checkpoints) else { return Ok(None) };
     let step = |path: &Path| path.file_name()?.to_str()?.strip_prefix("step-")?.parse::<u64>().ok();
     let mut steps: Vec<(u64, PathBuf)> =

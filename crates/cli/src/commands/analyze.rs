@@ -7,21 +7,23 @@ use clap::Args;
 use serde_json::json;
 use whitebox_analysis::{Report, Section, count};
 use whitebox_datasets::masks::{self, Masked};
+use whitebox_datasets::text::TokenizerSpec;
 
+use super::analyze_text;
 use crate::analysis::images::{Images, Named, named};
 use crate::analysis::segmentation::{self, Scores};
-use crate::analysis::{self, Measures, Network, networks};
+use crate::analysis::{self, Measures, Network, networks, page};
 use crate::checkpoint::{ModelUse, open_features};
 use crate::data::{DataConfig, embedded_folder};
 use crate::images::check_fit;
 use crate::progress::meter;
-use crate::run_folder::{RunFolder, command_line, commit};
+use crate::run_folder::RunFolder;
 
 /// Look inside a trained network, layer by layer.
 ///
 /// Measures whether each layer does what the theory says: coding rates and the objective, sparsity, the direction of each half-step, the learned operators, tokens in their
 /// subspaces; and shows attention, heads and principal components on single images. Of a run folder the network before its first step is measured too, and half-way
-/// where a checkpoint was kept.
+/// where a checkpoint was kept. A model of text is measured on its validation text; shown are attention over a sentence and the tokens that switch atoms on.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   cargo xtask analyze             # the demo's model
@@ -29,42 +31,55 @@ use crate::run_folder::{RunFolder, command_line, commit};
   cargo xtask analyze runs/crate --compare runs/vit --out runs/crate-and-vit
   cargo xtask analyze runs/cifar10 --masks emoji
   cargo xtask analyze --data photos/ --resolution 112
+  cargo xtask analyze runs/crate-gpt --compare runs/gpt2 --prompt \"It is a truth\"
   cargo xtask analyze crate.pth --recipe image-folder --set data.path=DIR")]
 pub struct AnalyzeArgs {
     /// A weight file, a run folder or a checkpoint folder [default: the demo's model].
-    checkpoint: Option<PathBuf>,
-    /// Another one, measured on the same images and drawn into the same figures.
+    pub(super) checkpoint: Option<PathBuf>,
+    /// Another one, measured on the same images or text and drawn into the same figures; a model of text must read by the same tokenizer.
     #[arg(long, value_name = "CHECKPOINT")]
-    compare: Option<PathBuf>,
-    /// A recipe whose set is measured, or image files and folders of them [default: the set it was trained on].
-    #[arg(long, num_args = 1.., value_name = "SET|IMAGE")]
-    data: Vec<PathBuf>,
-    /// Images measured of each part of the set, evenly out of all.
+    pub(super) compare: Option<PathBuf>,
+    /// A recipe whose set is measured, or image files and folders of them; for a model of text text files [default: what it was trained on; of a text its validation part].
+    #[arg(long, num_args = 1.., value_name = "SET|FILE")]
+    pub(super) data: Vec<PathBuf>,
+    /// Images measured of each part of the set, evenly out of all; of a text sequences as long as the model reads.
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..))]
-    samples: u64,
-    /// Images shown one by one.
-    #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u64).range(1..=32))]
-    shown: u64,
+    pub(super) samples: u64,
+    /// Images shown one by one [default: 6].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=32))]
+    pub(super) shown: Option<u64>,
     /// The size in pixels at which single images are shown to the network, its positions interpolated [default: the model's].
     #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(1..=4096))]
-    resolution: Option<u32>,
+    pub(super) resolution: Option<u32>,
     /// Score masks found without labels: `emoji` for the drawings in data/, or a folder with images/ and masks/.
     #[arg(long, value_name = "emoji|DIR")]
-    masks: Option<PathBuf>,
+    pub(super) masks: Option<PathBuf>,
+    /// The sentence over which a model of text shows its attention [default: where the text measured begins].
+    #[arg(long, value_name = "SENTENCE")]
+    pub(super) prompt: Option<String>,
+    /// Whose ids a model of text reads, where its file does not tell: bytes, gpt2, a tokenizer.json or a vocab.txt.
+    #[arg(long, value_name = "NAME|FILE")]
+    pub(super) tokenizer: Option<TokenizerSpec>,
     /// The folder to write [default: a new one, runs/analysis-DATE].
     #[arg(long, value_name = "DIR")]
-    out: Option<PathBuf>,
+    pub(super) out: Option<PathBuf>,
     #[command(flatten)]
-    usage: ModelUse,
+    pub(super) usage: ModelUse,
 }
 
-/// The file of an analysis that holds every number.
-const NUMBERS: &str = "analysis.json";
-/// Width of a figure's PNG in pixels.
-const PNG_WIDTH: u32 = 1440;
+/// Images shown one by one, where no number is named.
+const SHOWN: u64 = 6;
 
 /// Runs the command.
 pub fn run(args: &AnalyzeArgs) -> Result<()> {
+    if let Some(opened) = analyze_text::open(args)? {
+        return analyze_text::run(args, &opened);
+    }
+    for (given, flag) in [(args.prompt.is_some(), "--prompt"), (args.tokenizer.is_some(), "--tokenizer")] {
+        if given {
+            bail!("{flag} is for models of text, and the checkpoint is a model of images: leave it out");
+        }
+    }
     let checkpoint = args.checkpoint.as_deref();
     let named = named(&args.data)?;
     let recipe = match named {
@@ -89,10 +104,7 @@ pub fn run(args: &AnalyzeArgs) -> Result<()> {
         let name = other.display().to_string();
         all.push(Network::of_file(&name, &opened, device)?);
     }
-    if let Some(out) = args.out.as_deref().filter(|out| out.join(NUMBERS).exists()) {
-        bail!("{} already holds an analysis, which is not overwritten: name another folder", out.display());
-    }
-    let folder = RunFolder::create(args.out.as_deref(), "analysis")?;
+    let folder = page::folder(args.out.as_deref())?;
     eprintln!(
         "{}: {} parameters\nfolder: {}",
         opened.weights.path.display(),
@@ -109,8 +121,8 @@ pub fn run(args: &AnalyzeArgs) -> Result<()> {
             measures.push(found);
         }
     }
-    let shown = images.shown(args.shown, args.resolution.map(|side| [i64::from(side); 2]))?;
-    let mut sections = analysis::sections(&measures)?;
+    let shown = images.shown(args.shown.unwrap_or(SHOWN), args.resolution.map(|side| [i64::from(side); 2]))?;
+    let mut sections = analysis::sections(&measures.iter().collect::<Vec<_>>())?;
     let mut scores = Vec::new();
     for network in all.iter().filter(|n| n.shown) {
         sections.push(analysis::pictures::section(network, &shown, &data)?);
@@ -155,37 +167,14 @@ struct Subject<'a> {
 fn write(folder: &RunFolder, args: &AnalyzeArgs, subject: &Subject<'_>, found: Found) -> Result<()> {
     let Subject { path, data, note } = *subject;
     let Found { measures, scores, sections } = found;
-    let info = json!({
-        "command": command_line(),
-        "version": env!("CARGO_PKG_VERSION"),
-        "commit": commit(),
+    let images = measures.first().and_then(|m| m.images).unwrap_or(0);
+    let numbers = json!({
         "checkpoint": path,
         "compared": args.compare,
         "data": data,
         "networks": measures,
         "masks": scores,
     });
-    folder.write(NUMBERS, serde_json::to_string_pretty(&info)?.as_bytes())?;
-    let figures = folder.path.join("figures");
-    std::fs::create_dir_all(&figures).with_context(|| format!("making {}", figures.display()))?;
-    for (number, section) in sections.iter().enumerate() {
-        for (i, figure) in section.figures.iter().enumerate() {
-            let name = format!("figures/{}-{}", number + 1, i + 1);
-            folder.write(&format!("{name}.svg"), figure.svg.as_bytes())?;
-            folder.write(&format!("{name}.png"), &figure.png(PNG_WIDTH)?)?;
-        }
-        for (i, picture) in section.pictures.iter().enumerate() {
-            folder.write(&format!("figures/{}-picture-{}.png", number + 1, i + 1), &picture.png)?;
-        }
-    }
-    let images = measures.first().map_or(0, |m| m.images);
-    let facts = [
-        ("Checkpoint", path.display().to_string()),
-        ("Command", command_line()),
-        ("Version", format!("whitebox {}", env!("CARGO_PKG_VERSION"))),
-        ("Commit", commit().unwrap_or("not in a clone".into())),
-        ("Images", format!("{} of each part", count(images))),
-    ];
     let report = Report {
         title: format!("Inside {}", args.checkpoint.as_deref().unwrap_or(path).display()),
         summary: vec![format!(
@@ -196,11 +185,9 @@ fn write(folder: &RunFolder, args: &AnalyzeArgs, subject: &Subject<'_>, found: F
         .into_iter()
         .chain(note.map(str::to_owned))
         .collect(),
-        facts: facts.into_iter().map(|(k, v)| (k.to_owned(), v)).collect(),
+        facts: page::facts(path, vec![("Images", format!("{} of each part", count(images)))]),
         sections,
         ..Report::default()
     };
-    folder.write("report.html", report.render()?.as_bytes())?;
-    crate::say(&format!("report:   {}", folder.path.join("report.html").display()))?;
-    crate::say(&format!("numbers:  {}", folder.path.join(NUMBERS).display()))
+    page::write(folder, numbers, &report)
 }

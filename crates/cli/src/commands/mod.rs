@@ -1,6 +1,7 @@
 //! The commands, one a file.
 
 pub mod analyze;
+mod analyze_text;
 pub mod convert;
 pub mod demo;
 pub mod dry_run;

@@ -15,8 +15,9 @@ pub const TINY: [&str; 5] =
 
 pub const BINARY: &str = env!("CARGO_BIN_EXE_whitebox");
 
-/// The variables under which every run here is made: one thread, no set outside the clone.
-pub const ENVIRONMENT: [(&str, &str); 2] = [("OMP_NUM_THREADS", "1"), ("WHITEBOX_DATA", "/nonexistent")];
+/// The variables under which every run here is made: one thread, no set outside the clone; texts are packed there.
+pub const ENVIRONMENT: [(&str, &str); 2] =
+    [("OMP_NUM_THREADS", "1"), ("WHITEBOX_DATA", concat!(env!("CARGO_TARGET_TMPDIR"), "/no-sets"))];
 
 /// The binary in a folder.
 pub fn whitebox(folder: &Path) -> Command {
