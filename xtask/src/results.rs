@@ -30,7 +30,8 @@ const ORIGINS: [&str; 2] = ["init.checkpoint", "probe.checkpoint"];
 const KEPT: [&str; 3] = ["config.toml", "run.json", "result.json"];
 
 /// The measures that a table shows where all its runs have them; the first of these with its spread.
-const MEASURES: [&str; 5] = ["accuracy", "masked_mse", "visible_mean_mse", "ratio", "loss"];
+const MEASURES: [&str; 8] =
+    ["accuracy", "test_accuracy", "matthews", "masked_mse", "visible_mean_mse", "ratio", "loss", "bits_per_byte"];
 
 /// One kept run.
 #[derive(Clone, Debug)]
@@ -118,7 +119,7 @@ fn one(run: &Path) -> Result<Run> {
     let mut values = BTreeMap::new();
     flatten("", &config, &mut values);
     // Where the data lay and how many threads read it changes no number.
-    values.retain(|key, _| !matches!(key.as_str(), "data.path" | "data.workers"));
+    values.retain(|key, _| !matches!(key.as_str(), "data.path" | "data.workers" | "text.path"));
     for key in ORIGINS {
         if let Some(path) = values.get_mut(key) {
             *path = without_seed(path);
@@ -203,7 +204,7 @@ fn table_of(runs: &[Run]) -> Result<String> {
 
 /// A measure as a table shows it.
 fn shown(name: &str, value: f64) -> String {
-    if name == "accuracy" { format!("{:.2} %", 100.0 * value) } else { format!("{value:.4}") }
+    if name.ends_with("accuracy") { format!("{:.2} %", 100.0 * value) } else { format!("{value:.4}") }
 }
 
 /// `1,234,567`.

@@ -95,7 +95,8 @@ fn thin(points: Vec<Point>) -> Vec<Point> {
 /// The extent of some values with a margin, never empty and never so narrow that ticks would coincide.
 fn extent(values: impl Iterator<Item = f64>, margin: f64) -> (f64, f64) {
     let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| (l.min(v), h.max(v)));
-    if low > high {
+    // Nothing at all, or nothing but zeros: ticks of 1e-13 would tell of differences that are none.
+    if low > high || (low == 0.0 && high == 0.0) {
         return (0.0, 1.0);
     }
     let span = high - low;

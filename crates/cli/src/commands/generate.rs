@@ -88,21 +88,21 @@ pub struct GenerateArgs {
 /// Runs the command.
 pub fn run(args: &GenerateArgs) -> Result<()> {
     let device = torch_extras::cuda::device_from_str(&args.device)?;
-    let open = |path| -> Result<(Box<dyn LanguageModel>, std::sync::Arc<dyn Tokenizer>, String)> {
+    let open = |path| {
         let opened = open_language(path, args.model.as_deref(), &args.sets, args.tokenizer.as_ref())?;
         opened.notes.iter().for_each(|note| eprintln!("{note}"));
-        let name = opened.weights.path.display().to_string();
-        Ok((load_language(&opened, device)?, opened.tokenizer, name))
+        anyhow::Ok((load_language(&opened, device)?, opened))
     };
-    let (model, tokenizer, name) = open(args.checkpoint.as_deref())?;
+    let (model, opened) = open(args.checkpoint.as_deref())?;
     if args.bench {
-        let mut table = bench(model.as_ref(), &name)?;
+        let mut table = bench(model.as_ref(), &opened.weights.path.display().to_string())?;
         if let Some(other) = &args.compare {
-            let (model, _, name) = open(Some(other))?;
-            table += &format!("\n{}", bench(model.as_ref(), &name)?);
+            let (model, opened) = open(Some(other))?;
+            table += &format!("\n{}", bench(model.as_ref(), &opened.weights.path.display().to_string())?);
         }
         return crate::say(&table);
     }
+    let tokenizer = opened.tokenizer;
     let config = GenerationConfig {
         new_tokens: args.tokens,
         end_of_text: tokenizer.end_of_text().map(i64::from),
@@ -274,7 +274,7 @@ fn bench(model: &dyn LanguageModel, name: &str) -> Result<String> {
         let began = Instant::now();
         let mut generator = Generator::new(model, &[vec![0]], &GenerationConfig { cached, ..config.clone() })?;
         let mut tokens = 0;
-        while let Some(written) = generator.next() {
+        for written in generator.by_ref() {
             tokens += written?.len();
         }
         rates.push(tokens as f64 / began.elapsed().as_secs_f64());

@@ -175,15 +175,17 @@ fn choices(asked: &str, before: &[String], set: &str) -> Result<Vec<(String, Str
     }
 }
 
-/// A table in Markdown: what was set, and what came of it. The best accuracy, or the least error of a reconstruction, stands in bold.
+/// A table in Markdown: what was set, and what came of it. The best accuracy, or the least error of a reconstruction or of a text, stands in bold.
 fn table(keys: &[String], members: &[Member], out: &Path) -> String {
     let results: Vec<Option<RunResult>> =
         members.iter().map(|m| RunFolder { path: out.join(&m.name) }.result()).collect();
     let number = |result: &RunResult, name: &str| result.metrics.get(name).and_then(Value::as_f64);
     let found = |name: &str| results.iter().flatten().filter_map(|r| number(r, name)).collect::<Vec<_>>();
-    let (measure, best) = match found("masked_mse") {
-        errors if errors.is_empty() => ("accuracy", found("accuracy").into_iter().fold(f64::NEG_INFINITY, f64::max)),
-        errors => ("masked_mse", errors.into_iter().fold(f64::INFINITY, f64::min)),
+    let least = |errors: Vec<f64>| errors.into_iter().fold(f64::INFINITY, f64::min);
+    let (measure, best) = match (found("masked_mse"), found("bits_per_byte")) {
+        (errors, _) if !errors.is_empty() => ("masked_mse", least(errors)),
+        (_, bits) if !bits.is_empty() => ("bits_per_byte", least(bits)),
+        _ => ("accuracy", found("accuracy").into_iter().fold(f64::NEG_INFINITY, f64::max)),
     };
     let head: Vec<_> = keys.iter().map(String::as_str).chain(["parameters", measure, "loss", "training"]).collect();
     let mut text = format!("| {} |\n|{}\n", head.join(" | "), "---|".repeat(head.len()));
