@@ -276,6 +276,16 @@ fn the_last_word_of_a_line_is_foretold() {
 }
 
 #[test]
+fn the_demos_model_writes_and_is_as_good_as_its_card_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = said(folder.path(), &["generate", "--prompt", "It is a ", "--tokens", "40", "--seed", "1"]);
+    assert!(text.starts_with("It is a ") && text.len() > 40, "{text:?}");
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/crate-gpt-demo.safetensors");
+    let found = json(&said(folder.path(), &["eval", file.to_str().unwrap(), "--json"]));
+    assert!((found["bits_per_byte"].as_f64().unwrap() - 2.6956).abs() < 0.01, "{found}");
+}
+
+#[test]
 fn slips_are_refused() {
     let folder = trained();
     for (name, bytes) in [("empty.txt", &b""[..]), ("latin.txt", b"caf\xe9 au lait\n"), ("one.txt", b"x")] {
