@@ -316,7 +316,7 @@ fn slips_are_refused() {
         &["data={set=\"digits\",channels=1,mean=[0.0],std=[1.0],batch_size=4}"],
         &["[data]"],
     );
-    refused(folder, &["eval", "run", "--text", "one.txt"], &["token"]);
+    refused(folder, &["eval", "run", "--text", "empty.txt"], &["empty.txt"]);
     refused(folder, &["eval", "run", "--text", "latin.txt"], &["latin.txt", "UTF-8"]);
     refused(folder, &["eval", "run", "--stride", "0"], &["stride"]);
     refused(folder, &["eval", "run", "--tokenizer", "gpt2", "--text", "book.txt"], &["50257", "knows 257"]);
