@@ -9,7 +9,7 @@ pub fn check(bytes: u64, device: Device) -> Result<()> {
     let kibibytes = ["MemTotal:", "SwapTotal:"].iter().filter_map(|key| field(&text, key)).sum::<u64>();
     if device == Device::Cpu && kibibytes > 0 && bytes / 1024 > kibibytes {
         bail!(
-            "the model needs {} GiB at least, this machine has {} GiB: make it smaller (model.d, model.depth, model.image)",
+            "it needs {} GiB of memory at least, this machine has {} GiB: make it smaller (model.d, model.depth, model.image, the batch)",
             bytes >> 30,
             kibibytes >> 20
         );

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use whitebox_analysis::count;
 use whitebox_datasets::text::{
-    Definition, Holdout, PackOptions, Packed, Part, Sources, TokenSet, Tokenizer, TokenizerSpec, pack,
+    Definition, Holdout, Manifest, PackOptions, Packed, Part, Sources, TokenSet, Tokenizer, TokenizerSpec, pack,
 };
 
 use crate::data::{data_home, embedded_folder};
@@ -119,6 +119,8 @@ pub struct TextSets {
     pub validation: Arc<TokenSet>,
     /// Their tokenizer.
     pub tokenizer: Arc<dyn Tokenizer>,
+    /// A hash over both parts' tokens.
+    pub fingerprint: String,
 }
 
 impl TextConfig {
@@ -156,6 +158,22 @@ impl TextConfig {
         let [train, validation] = [Part::Train, Part::Validation].map(|part| TokenSet::open(&folder, part));
         let (train, validation) = (train?, validation?);
         let tokenizer = train.tokenizer()?;
+        let manifest = Manifest::read(&folder)?;
+        if self.packed().is_some() && manifest.options.validation != self.validation {
+            eprintln!(
+                "{} was packed with a validation share of {}, which counts, and not text.validation = {}",
+                folder.display(),
+                manifest.options.validation,
+                self.validation
+            );
+        }
+        if self.tokenizer == Some(TokenizerSpec::Characters) && train.identity().name != "characters" {
+            bail!(
+                "{} was packed by the tokenizer {}, and text.tokenizer says characters: leave it out, or name the text itself in text.path",
+                folder.display(),
+                train.identity()
+            );
+        }
         if let Some(spec) = self.spec()?.filter(|spec| *spec != TokenizerSpec::Characters) {
             let wanted = spec.open().context("text.tokenizer")?;
             if wanted.identity().sha256 != train.identity().sha256 {
@@ -167,18 +185,15 @@ impl TextConfig {
                 );
             }
         }
-        Ok(TextSets { train: Arc::new(train), validation: Arc::new(validation), tokenizer })
+        let parts = [Some(&manifest.train), manifest.validation.as_ref()];
+        let hashes = parts.into_iter().flatten().flat_map(|part| &part.shards).map(|shard| shard.sha256.as_str());
+        let fingerprint = hex(&hashes.fold(Sha256::new(), |hash, next| hash.chain_update(next)).finalize()[..16]);
+        Ok(TextSets { train: Arc::new(train), validation: Arc::new(validation), tokenizer, fingerprint })
     }
 
-    /// The tokenizer; a file in `data/` is found from everywhere.
+    /// The tokenizer, where one is named.
     fn spec(&self) -> Result<Option<TokenizerSpec>> {
-        match &self.tokenizer {
-            Some(TokenizerSpec::File(path)) if !path.exists() => match path.strip_prefix("data") {
-                Ok(name) => Ok(Some(TokenizerSpec::File(embedded_folder()?.join(name)))),
-                Err(_) => Ok(self.tokenizer.clone()),
-            },
-            other => Ok(other.clone()),
-        }
+        self.tokenizer.as_ref().map(found).transpose()
     }
 
     /// The folder of shards, where that is what is named.
@@ -201,7 +216,7 @@ impl TextConfig {
             hash.update(file.path.to_string_lossy().as_bytes());
             hash.update(&file.sha256);
         }
-        let name: String = hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        let name = hex(&hash.finalize()[..8]);
         let folder = data_home()?.join("tokens").join(name);
         pack_into(&sources, tokenizer.as_ref(), &folder, &options, &AtomicBool::new(false))?;
         Ok(folder)
@@ -237,6 +252,21 @@ impl TextConfig {
     }
 }
 
+/// A tokenizer whose file, where it is one of those in `data/`, is found from everywhere.
+pub fn found(spec: &TokenizerSpec) -> Result<TokenizerSpec> {
+    match spec {
+        TokenizerSpec::File(path) if !path.exists() => match path.strip_prefix("data") {
+            Ok(name) => Ok(TokenizerSpec::File(embedded_folder()?.join(name))),
+            Err(_) => Ok(spec.clone()),
+        },
+        other => Ok(other.clone()),
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// Packs with a bar, if it takes long enough for one; says what came of it where something was done.
 pub fn pack_into(
     sources: &Sources,
@@ -270,4 +300,7 @@ pub struct TextCard {
     pub text: TextConfig,
     /// The whole tokenizer.
     pub tokenizer: Definition,
+    /// A hash over the tokens it was trained and measured on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub packed: Option<String>,
 }

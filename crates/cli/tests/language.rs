@@ -204,6 +204,11 @@ fn a_run_that_is_stopped_within_an_epoch_ends_in_the_same_bits() {
         file[8 + header..].to_vec()
     };
     assert!(tensors("whole") == tensors("broken"));
+
+    // With another text in the same place it would go on with something else.
+    fs::write(path.join("book.txt"), sentences(201)).unwrap();
+    refused(path, &["train", "--resume", "broken"], &["no longer the one that this run was trained on"]);
+    refused(path, &["eval", "broken"], &["has changed since", "--text"]);
 }
 
 #[test]
@@ -231,6 +236,10 @@ fn text_is_packed_once_and_read_from_there() {
     let as_bytes = "text={path=\"packed\",tokenizer=\"bytes\",batch_size=8}";
     let args = [&["train", "language-demo", "--out", "x", "--set", as_bytes], &[][..]].concat();
     refused(path, &args, &["packed by the tokenizer", "text.tokenizer"]);
+    said(path, &["tokenize", "texts", "--out", "bytes"]);
+    let as_characters = "text={path=\"bytes\",tokenizer=\"characters\",batch_size=8}";
+    let args = ["train", "language-demo", "--out", "x", "--set", as_characters];
+    refused(path, &args, &["bytes", "text.tokenizer says characters"]);
     let shard = path.join("packed/train/tokens-00000.bin");
     let whole = fs::read(&shard).unwrap();
     fs::write(&shard, &whole[..whole.len() - 10]).unwrap();
@@ -271,6 +280,9 @@ fn the_last_word_of_a_line_is_foretold() {
     assert_eq!(found["lines"], 2);
     let accuracy = found["accuracy"].as_f64().unwrap();
     assert!((0.0..=1.0).contains(&accuracy) && found["loss_a_word"].as_f64().unwrap() > 0.0, "{found}");
+    // A passage of a .jsonl may have lines of its own; its last word is that of the whole.
+    fs::write(folder.join("lines.jsonl"), "{\"text\": \"the old house.\\n\\nit sees the sea.\"}\n").unwrap();
+    assert_eq!(json(&said(folder, &["eval", "run", "--last-word", "lines.jsonl", "--json"]))["lines"], 1);
     fs::write(folder.join("words.txt"), "one\ntwo\n").unwrap();
     refused(folder, &["eval", "run", "--last-word", "words.txt"], &["no line of two words"]);
 }
@@ -317,6 +329,8 @@ fn slips_are_refused() {
         &["[data]"],
     );
     refused(folder, &["eval", "run", "--text", "empty.txt"], &["empty.txt"]);
+    on("{path=\"book.txt\",tokenizer=\"characters\",batch_size=2}", &["task.prompt=€"], &["task.prompt", "€"]);
+    on("{path=\"book.txt\",batch_size=4000000000}", &[], &["text.batch_size", "memory"]);
     refused(folder, &["eval", "run", "--text", "latin.txt"], &["latin.txt", "UTF-8"]);
     refused(folder, &["eval", "run", "--stride", "0"], &["stride"]);
     refused(folder, &["eval", "run", "--tokenizer", "gpt2", "--text", "book.txt"], &["50257", "knows 257"]);

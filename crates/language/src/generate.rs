@@ -144,7 +144,11 @@ impl<'a> Generator<'a> {
 
     /// Ends a row, for instance because its text holds a word that stops it.
     pub fn stop(&mut self, row: usize) {
-        self.rows[row].ended.get_or_insert(Ended::Stopped);
+        let ended = &mut self.rows[row].ended;
+        // Also where the token that made it stop was the last one allowed.
+        if *ended != Some(Ended::EndOfText) {
+            *ended = Some(Ended::Stopped);
+        }
     }
 
     /// Bytes that all caches take.

@@ -183,7 +183,7 @@ fn same(weights: &Weights, one: &str, other: &str) -> bool {
     }
 }
 
-/// Heads, where the user has not named them: of dimension 64 as all released sizes have them, or as `otherwise` says.
+/// Heads, where the user has not named them: of dimension 64 as released sizes have them (of dimension 32 where d is 128: CRATE-LM's one to three layers), or as `otherwise` says.
 fn heads(
     weights: &Weights,
     given: &Map<String, Value>,
@@ -194,7 +194,7 @@ fn heads(
     if let Some(heads) = given.get("heads").and_then(Value::as_i64) {
         return Ok(heads);
     }
-    let assumed = otherwise.or((d > 0 && d % 64 == 0).then_some(d / 64));
+    let assumed = otherwise.or((d == 128).then_some(4)).or((d > 0 && d % 64 == 0).then_some(d / 64));
     if let Some(heads) = assumed {
         notes.push(format!("assumed, as released for d = {d}: heads = {heads} (`--set model.heads=K` says otherwise)"));
         return Ok(heads);

@@ -84,7 +84,7 @@ pub fn open_encoder(path: &Path) -> Result<Pretrained> {
         return Ok(Pretrained { opened: open_masked(Some(path), None, &[], None)?, outputs: None });
     }
     let OpenedClassifier { weights, config, tokenizer, notes, .. } = open_classifier(path, None)?;
-    let opened = OpenedText { weights, config: config.encoder(), tokenizer, text: None, notes };
+    let opened = OpenedText { weights, config: config.encoder(), tokenizer, text: None, packed: None, notes };
     Ok(Pretrained { opened, outputs: Some(config.outputs) })
 }
 

@@ -10,7 +10,7 @@ use whitebox_language::{LanguageConfig, MaskedConfig};
 use whitebox_model::weights::Weights;
 
 use super::{locate, model_overrides};
-use crate::text::{TextCard, TextConfig};
+use crate::text::{TextCard, TextConfig, found as found_tokenizer};
 
 /// An opened file with the model and the tokenizer that belong to it.
 pub struct OpenedText<C> {
@@ -22,6 +22,8 @@ pub struct OpenedText<C> {
     pub tokenizer: Arc<dyn Tokenizer>,
     /// The text it was trained on, where the file tells.
     pub text: Option<TextConfig>,
+    /// The hash over that text's tokens.
+    pub packed: Option<String>,
     /// What was found out or assumed, for the user to see.
     pub notes: Vec<String>,
 }
@@ -106,7 +108,8 @@ fn with_tokenizer<C>(
     };
     let told = card.as_ref().map(|card| &card.tokenizer);
     let tokenizer = tokenizer_of(&weights.path, vocabulary, asked, told, &mut notes)?;
-    Ok(OpenedText { weights, config: inferred.config, tokenizer, text: card.map(|card| card.text), notes })
+    let (text, packed) = card.map(|card| (card.text, card.packed)).unzip();
+    Ok(OpenedText { weights, config: inferred.config, tokenizer, text, packed: packed.flatten(), notes })
 }
 
 /// Whose ids a model reads: the tokenizer that is asked for, the one that its file tells, one that lies beside it, or GPT-2's by the size of the vocabulary.
@@ -120,7 +123,7 @@ pub(super) fn tokenizer_of(
     let path = file.display();
     let beside = file.with_file_name("tokenizer.json");
     let tokenizer = match (asked, told) {
-        (Some(spec), _) => spec.open().with_context(|| format!("--tokenizer {spec}"))?,
+        (Some(spec), _) => found_tokenizer(spec)?.open().with_context(|| format!("--tokenizer {spec}"))?,
         (None, Some(definition)) => definition.open().with_context(|| format!("the tokenizer in {path}"))?,
         (None, None) if beside.is_file() => {
             notes.push(format!("the tokenizer is {}", beside.display()));

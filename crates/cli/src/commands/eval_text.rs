@@ -5,20 +5,20 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
-use tch::{Device, Kind, Tensor, nn};
+use tch::{Device, Kind, Tensor};
 use whitebox_analysis::count;
-use whitebox_datasets::text::{Masking, MaskingConfig, Part, Sources, TokenSet, Tokenizer};
+use whitebox_datasets::text::{Manifest, Masking, MaskingConfig, Part, Sources, TokenSet, Tokenizer};
 use whitebox_language::LanguageModel;
 use whitebox_language::import::is_language_model;
 use whitebox_model::probe::NoProbe;
-use whitebox_model::weights::{LoadOptions, Weights};
+use whitebox_model::weights::Weights;
 
 use crate::checkpoint::text::{OpenedText, open_language, open_masked};
 use crate::commands::eval::EvalArgs;
 use crate::likelihood::{self, Frame, Likelihood, beginning};
 use crate::progress::meter;
 use crate::recipe::TaskConfig;
-use crate::tasks::language::load_language;
+use crate::tasks::language::{load_language, load_masked};
 
 /// Sequences in a batch.
 const ROWS: usize = 16;
@@ -96,6 +96,11 @@ fn text_of<C>(args: &EvalArgs, opened: &OpenedText<C>) -> Result<(String, Arc<To
         bail!("{} does not tell its text: name text files with --text", opened.weights.path.display());
     };
     let sets = text.open()?;
+    if opened.packed.as_ref().is_some_and(|packed| *packed != sets.fingerprint) {
+        bail!(
+            "its text has changed since it was trained on it, and what validates may have been learned from: name text files with --text"
+        );
+    }
     if sets.tokenizer.identity().sha256 != tokenizer.identity().sha256 {
         bail!("its text is packed by {}, and --tokenizer says {}", sets.tokenizer.identity(), tokenizer.identity());
     }
@@ -107,7 +112,8 @@ fn whole(paths: &[PathBuf], tokenizer: &dyn Tokenizer) -> Result<Arc<TokenSet>> 
     if let [one] = paths
         && one.join("manifest.json").is_file()
     {
-        let set = TokenSet::open(one, Part::Validation).or_else(|_| TokenSet::open(one, Part::Train))?;
+        let held_out = Manifest::read(one)?.part(Part::Validation).is_some();
+        let set = TokenSet::open(one, if held_out { Part::Validation } else { Part::Train })?;
         if set.identity().sha256 != tokenizer.identity().sha256 {
             bail!(
                 "{} was packed by {}, and the model reads ids of {}: name the text itself",
@@ -146,10 +152,22 @@ fn names(paths: &[PathBuf]) -> String {
 /// most probable one.
 fn last_words(model: &dyn LanguageModel, tokenizer: &dyn Tokenizer, file: &Path) -> Result<Measures> {
     let sources = Sources::open([file], false)?;
+    // A document of a .jsonl is a passage with lines of its own.
+    let passages = file.to_string_lossy().trim_end_matches(".gz").ends_with(".jsonl");
     let mut lines: Vec<String> = Vec::new();
+    let mut add = |line: &str| {
+        let line = line.trim();
+        if line.contains(char::is_whitespace) {
+            lines.push(line.to_owned());
+        }
+    };
     for chunk in sources.chunks() {
-        let text: String = chunk?.pieces.into_iter().map(|piece| piece.text + "\n").collect();
-        lines.extend(text.lines().map(str::trim).filter(|line| line.contains(char::is_whitespace)).map(String::from));
+        for piece in chunk?.pieces {
+            match passages {
+                true => add(&piece.text),
+                false => piece.text.lines().for_each(&mut add),
+            }
+        }
     }
     if lines.is_empty() {
         bail!("{} holds no line of two words or more", file.display());
@@ -159,8 +177,14 @@ fn last_words(model: &dyn LanguageModel, tokenizer: &dyn Tokenizer, file: &Path)
     let mut progress = meter("evaluating", "lines");
     for (number, line) in lines.iter().enumerate() {
         let at = line.rfind(char::is_whitespace).unwrap_or(0);
-        let before = tokenizer.encode(&line[..at]).with_context(|| format!("line {}", number + 1))?;
-        let word = tokenizer.encode(&line[at..]).with_context(|| format!("line {}", number + 1))?;
+        let encoded = |text: &str| -> Result<Vec<u32>> {
+            let ids = tokenizer.encode(text).with_context(|| format!("{line:?}"))?;
+            if ids.is_empty() {
+                bail!("{line:?}: {text:?} becomes no token of {}: remove the line", tokenizer.identity());
+            }
+            Ok(ids)
+        };
+        let (before, word) = (encoded(&line[..at])?, encoded(&line[at..])?);
         let all: Vec<i64> = before.iter().chain(&word).map(|&id| i64::from(id)).collect();
         // What does not fit is left out at the beginning.
         let seen = &all[all.len().saturating_sub(context + 1)..];
@@ -195,9 +219,7 @@ fn hidden_words(
     opened: &OpenedText<whitebox_language::MaskedConfig>,
     device: Device,
 ) -> Result<Measures> {
-    let store = nn::VarStore::new(device);
-    let model = opened.config.build(&store.root())?;
-    opened.weights.load_into(&store.variables(), LoadOptions::default())?;
+    let model = load_masked(opened, device)?;
     let task = opened.weights.card.as_ref().and_then(|card| card.task.clone());
     let config = match task.map(serde_json::from_value::<TaskConfig>).transpose()? {
         Some(TaskConfig::MaskedLanguage(masking)) => masking,

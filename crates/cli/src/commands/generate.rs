@@ -29,7 +29,7 @@ use crate::tasks::language::load_language;
 pub struct GenerateArgs {
     /// A weight file, a run folder or a checkpoint folder [default: the demo's language model].
     checkpoint: Option<PathBuf>,
-    /// What the text begins with; repeatable. `\\n` stands for a new line.
+    /// What the text begins with; repeatable, and each text is what it would be alone. `\\n` stands for a new line.
     #[arg(long)]
     prompt: Vec<String>,
     /// A file that a text begins with; repeatable.
@@ -88,16 +88,16 @@ pub struct GenerateArgs {
 /// Runs the command.
 pub fn run(args: &GenerateArgs) -> Result<()> {
     let device = torch_extras::cuda::device_from_str(&args.device)?;
-    let open = |path| {
-        let opened = open_language(path, args.model.as_deref(), &args.sets, args.tokenizer.as_ref())?;
+    let open = |path, model, sets: &[String]| {
+        let opened = open_language(path, model, sets, args.tokenizer.as_ref())?;
         opened.notes.iter().for_each(|note| eprintln!("{note}"));
         anyhow::Ok((load_language(&opened, device)?, opened))
     };
-    let (model, opened) = open(args.checkpoint.as_deref())?;
+    let (model, opened) = open(args.checkpoint.as_deref(), args.model.as_deref(), &args.sets)?;
     if args.bench {
         let mut table = bench(model.as_ref(), &opened.weights.path.display().to_string())?;
         if let Some(other) = &args.compare {
-            let (model, opened) = open(Some(other))?;
+            let (model, opened) = open(Some(other), None, &[])?;
             table += &format!("\n{}", bench(model.as_ref(), &opened.weights.path.display().to_string())?);
         }
         return crate::say(&table);

@@ -8,7 +8,7 @@ use whitebox_analysis::count;
 use whitebox_datasets::text::{Holdout, Manifest, PackOptions, Part, Sources, TokenSet, TokenizerSpec};
 
 use crate::commands::train::stop_on_signal;
-use crate::text::pack_into;
+use crate::text::{found, pack_into};
 
 /// Pack text into token shards that training reads by position.
 ///
@@ -62,7 +62,7 @@ pub fn run(args: &TokenizeArgs) -> Result<()> {
     }
     let out = args.out.as_ref().context("where to? Name a folder with --out")?;
     let sources = Sources::open(&args.inputs, args.latin1)?;
-    let tokenizer = args.tokenizer.open_for(&sources)?;
+    let tokenizer = found(&args.tokenizer)?.open_for(&sources)?;
     let options = PackOptions {
         validation: args.validation,
         holdout: if args.documents { Holdout::Document } else { Holdout::Text },

@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 use tch::{Device, Tensor, nn};
 use whitebox_datasets::text::{Masking, RandomWindows, ShuffledWindows, TokenSet, WindowBatch};
-use whitebox_language::{IGNORED, LanguageConfig, LanguageCost, LanguageModel, MaskedModel};
+use whitebox_language::{IGNORED, LanguageConfig, LanguageCost, LanguageModel, MaskedConfig, MaskedModel};
 use whitebox_model::probe::NoProbe;
 use whitebox_model::weights::{self, Card, LoadOptions, Weights};
 use whitebox_train::{BoxError, Loss, Source, Task};
@@ -153,7 +153,18 @@ impl Task for OnText {
     }
 
     fn load_model(&mut self, path: &Path) -> Result<(), BoxError> {
-        Ok(Weights::open(path)?.load_into(&self.store.variables(), LoadOptions::default())?)
+        let weights = Weights::open(path)?;
+        // A run goes on with the text that it began with, or not at all.
+        let packed = |card: Option<&Value>| card.and_then(|data| data.get("packed").cloned());
+        let before = packed(weights.card.as_ref().and_then(|card| card.data.as_ref()));
+        if before.is_some() && before != packed(self.card.data.as_ref()) {
+            return Err(format!(
+                "the text is no longer the one that this run was trained on ({}): bring it back, or begin a new run",
+                self.sets.train.identity()
+            )
+            .into());
+        }
+        Ok(weights.load_into(&self.store.variables(), LoadOptions::default())?)
     }
 }
 
@@ -178,10 +189,23 @@ impl OnText {
 
 /// A language model read from a file, ready to be used.
 pub fn load_language(opened: &OpenedText<LanguageConfig>, device: Device) -> Result<Box<dyn LanguageModel>> {
-    memory::check(opened.config.cost().parameters.saturating_mul(4), device)
-        .with_context(|| opened.weights.path.display().to_string())?;
+    loaded(&opened.weights, opened.config.cost(), device, |root| opened.config.build(root))
+}
+
+/// A masked encoder read from a file, ready to be used.
+pub fn load_masked(opened: &OpenedText<MaskedConfig>, device: Device) -> Result<Box<dyn MaskedModel>> {
+    loaded(&opened.weights, opened.config.cost(), device, |root| opened.config.build(root))
+}
+
+fn loaded<M>(
+    weights: &Weights,
+    cost: LanguageCost,
+    device: Device,
+    build: impl FnOnce(&nn::Path<'_>) -> whitebox_model::Result<M>,
+) -> Result<M> {
+    memory::check(cost.parameters.saturating_mul(4), device).with_context(|| weights.path.display().to_string())?;
     let store = nn::VarStore::new(device);
-    let model = opened.config.build(&store.root())?;
-    opened.weights.load_into(&store.variables(), LoadOptions::default())?;
+    let model = build(&store.root())?;
+    weights.load_into(&store.variables(), LoadOptions::default())?;
     Ok(model)
 }

@@ -83,7 +83,9 @@ pub fn section(all: &mut [Looked], causal: bool) -> Section {
         section.figures.append(&mut looked.figures);
         let name = format!("{}, layer {}", looked.network, looked.layer + 1);
         if looked.cut {
-            section.findings.push(format!("{name}: the sentence is longer; its first {TOKENS} tokens are shown."));
+            section
+                .findings
+                .push(format!("{name}: the sentence is longer; its first {} tokens are shown.", looked.tokens.len()));
         }
         let most = |of: Share| {
             let heads = looked.heads.iter().map(of).enumerate();

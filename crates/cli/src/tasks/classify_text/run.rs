@@ -37,7 +37,7 @@ fn plan(named: &Named, task: &ClassifyTextConfig) -> Result<Plan> {
     let recipe = &named.recipe;
     let sentences = recipe.of_sentences()?;
     let tokenizer = match (&sentences.tokenizer, &recipe.init) {
-        (Some(spec), _) => spec.open().context("sentences.tokenizer")?,
+        (Some(spec), _) => crate::text::found(spec)?.open().context("sentences.tokenizer")?,
         (None, Some(init)) => open_encoder(&init.checkpoint).context("init.checkpoint")?.opened.tokenizer,
         (None, None) => bail!(
             "sentences.tokenizer is missing: expected bytes, gpt2, a tokenizer.json or a vocab.txt, or init.checkpoint whose it is to be"

@@ -1,6 +1,6 @@
 //! A run of language modelling: opened from a recipe, and what it says at its end, with a sample of what the model writes.
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use serde_json::to_value;
 use tch::{Device, nn};
 use whitebox_analysis::{Report, Section, count};
@@ -32,7 +32,11 @@ impl RecipeTask for OnText {
         let sets = text.open()?;
         let (cost, context) = shape(named, config, sets.tokenizer.vocabulary())?;
         let batch = text.batch_size as u64;
-        let sequences = sets.train.len() / context;
+        let content = match config {
+            TaskConfig::MaskedLanguage(_) => Frame::of(sets.tokenizer.as_ref()).content(context as usize) as u64,
+            _ => context,
+        };
+        let sequences = sets.train.len() / content;
         let batches = text.epoch_batches.unwrap_or(sequences.div_ceil(batch).max(1));
         Ok(Outline {
             unit: "sequence",
@@ -56,6 +60,8 @@ impl RecipeTask for OnText {
         };
         let (cost, context) = shape(named, config, tokenizer.vocabulary())?;
         memory::check(cost.parameters.saturating_mul(4 * (2 + moments(named))), device)?;
+        let rows = (text.batch_size as u64).max(text.eval_batch_size as u64);
+        memory::check(rows.saturating_mul(context).saturating_mul(16), Device::Cpu).context("text.batch_size")?;
         tch::manual_seed(recipe.train.seed as i64);
         let store = nn::VarStore::new(device);
         let seed = recipe.train.seed;
@@ -77,11 +83,24 @@ impl RecipeTask for OnText {
             }
         };
         let mut card = Card::new(description);
-        card.data = Some(to_value(TextCard { text: text.clone(), tokenizer: definition })?);
+        card.data = Some(to_value(TextCard {
+            text: text.clone(),
+            tokenizer: definition,
+            packed: Some(sets.fingerprint.clone()),
+        })?);
         card.task = Some(to_value(config)?);
         card.command = Some(command.to_owned());
         let source = TextSource::new(&text, &sets.train, context as usize, seed, masking)?;
         let measured = beginning(&sets.validation, text.eval_tokens, tokenizer)?;
+        if measured.len() < 2 {
+            bail!("the validation part holds {} tokens, expected at least 2: raise text.validation", measured.len());
+        }
+        // What a sample begins with is refused now and not behind the last step.
+        if let TaskConfig::Language(LanguageTask { prompt: Some(prompt), sample_tokens: 1.. }) = config
+            && tokenizer.encode(prompt).context("task.prompt")?.is_empty()
+        {
+            bail!("task.prompt is empty: expected a text to go on from, or leave it out");
+        }
         Ok((OnText { store, model, cost, context, card, text, sets, measured }, source))
     }
 
@@ -142,13 +161,14 @@ impl RecipeTask for OnText {
         }
         let mut rows = Vec::new();
         if let Some(rate) = run.metrics.last("step", "samples_per_second") {
-            rows.push(("tokens/s".into(), format!("{rate:.0}")));
+            let counted = if matches!(self.model, Model::Causal(_)) { "tokens/s" } else { "hidden tokens/s" };
+            rows.push((counted.into(), format!("{rate:.0}")));
             // Of a masked encoder only hidden tokens are counted, and the arithmetic is of all.
             if matches!(self.model, Model::Causal(_)) {
                 let step = self.cost.training_step(self.text.batch_size as u64, self.context);
                 let a_token = step as f64 / (self.text.batch_size as u64 * self.context) as f64;
                 let share = a_token * rate / multiply_adds_per_second(self.store.device());
-                rows.push(("of the matmul rate (MFU)".into(), format!("{:.0} %", 100.0 * share)));
+                rows.push(("MFU, of float32 products".into(), format!("{:.0} %", 100.0 * share)));
             }
         }
         let summary = metrics.iter().map(|(name, value)| format!("{} {value:.4}", name.replace('_', " ")));
