@@ -76,10 +76,10 @@ fn gpt2_files_come_in_several_forms() {
 fn heads_are_named_or_assumed_and_said() {
     let nameless = open_language(saved(GPT2, "param."), &given(json!({}))).unwrap_err().to_string();
     assert!(nameless.contains("model.heads"), "{nameless}");
-    // A released width: heads of 64.
+    // A released width: that of CRATE-LM's one to three layers, with four heads.
     let store = nn::VarStore::new(CPU);
     let config = LanguageConfig::CrateGpt(
-        serde_json::from_value(json!({"d": 128, "heads": 2, "depth": 1, "context": 8,
+        serde_json::from_value(json!({"d": 128, "heads": 4, "depth": 1, "context": 8,
         "vocabulary": 50257, "final_norm": false, "sparsify": "odl"}))
         .unwrap(),
     );
@@ -89,7 +89,7 @@ fn heads_are_named_or_assumed_and_said() {
     let opened = open_language(file, &given(json!({}))).unwrap();
     assert_eq!(opened.inferred.config, config);
     let notes = opened.inferred.notes.join("\n");
-    for said in ["heads = 2", "50257", "eta = 0.1", "steps = 2"] {
+    for said in ["heads = 4", "50257", "eta = 0.1", "steps = 2"] {
         assert!(notes.contains(said), "{said} in {notes}");
     }
 }
