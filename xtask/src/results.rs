@@ -24,6 +24,8 @@ use crate::places::Places;
 const SEED: &str = "train.seed";
 /// Keys whose values stand for those of all others of their section, where they differ.
 const NAMES: [&str; 2] = ["model.kind", "data.set"];
+/// What makes CRATE-alpha of a CRATE-GPT, which share a kind.
+const SECOND_STEP: &str = "model.sparsify";
 /// Keys that name the run which another one begins with.
 const ORIGINS: [&str; 2] = ["init.checkpoint", "probe.checkpoint"];
 /// What is kept of a run.
@@ -157,7 +159,16 @@ fn table_of(runs: &[Run]) -> Result<String> {
     let differs = |key: &str| runs.iter().any(|run| value(run, key) != value(&runs[0], key));
     let named: Vec<&str> = NAMES.into_iter().filter(|name| differs(name)).collect();
     let section = |key: &str| key.split('.').next().unwrap_or_default().to_owned();
-    let stood_for = |key: &str| named.iter().any(|name| *name != key && section(name) == section(key));
+    // A kind stands for all of its section but for what makes two models of it.
+    let told_apart = runs.iter().any(|a| {
+        let same =
+            |b: &&Run| value(a, NAMES[0]) == value(b, NAMES[0]) && value(a, SECOND_STEP) != value(b, SECOND_STEP);
+        runs.iter().any(|b| same(&b))
+    });
+    let stood_for = |key: &str| {
+        let other = named.iter().any(|name| *name != key && section(name) == section(key));
+        other && !(key == SECOND_STEP && told_apart)
+    };
     let varied: Vec<&str> = keys.into_iter().filter(|key| *key != SEED && differs(key) && !stood_for(key)).collect();
     let mut rows: BTreeMap<Vec<String>, Vec<&Run>> = BTreeMap::new();
     for run in runs {
@@ -249,6 +260,22 @@ mod tests {
         assert_eq!(lines[2], "| crate | 1,234,567 | 0, 1 | 62.50 % | 50.00 % - 75.00 % | 0.5000 | 1.5 | abc |");
         assert!(lines[3].starts_with("| vit | 1,234,567 | 0 | 25.00 % |"), "{table}");
         assert_eq!(lines[5], "    whitebox sweep x");
+    }
+
+    #[test]
+    fn two_models_of_one_kind_are_two_rows_beside_another_kind() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, kind, loss) in [("a", "crate_gpt", 0.5), ("b", "crate_gpt", 0.75), ("c", "gpt2", 0.25)] {
+            kept(&folder.path().join(name), kind, 0, loss);
+        }
+        let config = folder.path().join("b/config.toml");
+        let text = fs::read_to_string(&config).unwrap().replace("[data]", "sparsify = \"odl\"\n[data]");
+        fs::write(config, text).unwrap();
+        let table = table_of(&read(folder.path()).unwrap()).unwrap();
+        let lines: Vec<_> = table.lines().collect();
+        assert!(lines[0].starts_with("| model.kind | model.sparsify | parameters |"), "{table}");
+        assert!(lines[3].starts_with("| crate_gpt | odl | 1,234,567 | 0 | 75.00 % |"), "{table}");
+        assert_eq!(lines.len(), 7, "{table}");
     }
 
     #[test]
