@@ -24,8 +24,6 @@ use crate::places::Places;
 const SEED: &str = "train.seed";
 /// Keys whose values stand for those of all others of their section, where they differ.
 const NAMES: [&str; 2] = ["model.kind", "data.set"];
-/// What makes CRATE-alpha of a CRATE-GPT, which share a kind.
-const SECOND_STEP: &str = "model.sparsify";
 /// Keys that name the run which another one begins with.
 const ORIGINS: [&str; 2] = ["init.checkpoint", "probe.checkpoint"];
 /// What is kept of a run.
@@ -159,16 +157,13 @@ fn table_of(runs: &[Run]) -> Result<String> {
     let differs = |key: &str| runs.iter().any(|run| value(run, key) != value(&runs[0], key));
     let named: Vec<&str> = NAMES.into_iter().filter(|name| differs(name)).collect();
     let section = |key: &str| key.split('.').next().unwrap_or_default().to_owned();
-    // A kind stands for all of its section but for what makes two models of it.
-    let told_apart = runs.iter().any(|a| {
-        let same =
-            |b: &&Run| value(a, NAMES[0]) == value(b, NAMES[0]) && value(a, SECOND_STEP) != value(b, SECOND_STEP);
-        runs.iter().any(|b| same(&b))
-    });
-    let stood_for = |key: &str| {
-        let other = named.iter().any(|name| *name != key && section(name) == section(key));
-        other && !(key == SECOND_STEP && told_apart)
+    // A name stands for what all its runs share, and not for what tells them apart.
+    let told_by = |name: &str, key: &str| {
+        let mut of_name: BTreeMap<String, String> = BTreeMap::new();
+        runs.iter().all(|run| *of_name.entry(value(run, name)).or_insert_with(|| value(run, key)) == value(run, key))
     };
+    let stood_for =
+        |key: &str| named.iter().any(|name| *name != key && section(name) == section(key) && told_by(name, key));
     let varied: Vec<&str> = keys.into_iter().filter(|key| *key != SEED && differs(key) && !stood_for(key)).collect();
     let mut rows: BTreeMap<Vec<String>, Vec<&Run>> = BTreeMap::new();
     for run in runs {
