@@ -5,6 +5,8 @@
 mod augment;
 mod bad_images;
 mod cifar;
+#[path = "../common/mod.rs"]
+mod common;
 mod data;
 mod digits;
 mod flowers;

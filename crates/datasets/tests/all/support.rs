@@ -1,34 +1,17 @@
 //! Files and images made for the tests.
 
-use std::fs;
 use std::io::{Cursor, Write};
 use std::path::{Path, PathBuf};
 
-use flate2::{Compression, write::GzEncoder};
+use flate2::Compression;
 use image::{DynamicImage, ImageFormat, RgbImage};
-use whitebox_datasets::{Error, Image, Pipeline, Result, Transform};
+use whitebox_datasets::{Image, Pipeline, Transform};
+
+pub use crate::common::{gz, put, says};
 
 /// The project's `data/` folder.
 pub fn data() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data")
-}
-
-/// Checks that a result is an error whose message has all these parts and is one line.
-#[track_caller]
-pub fn says<T>(result: Result<T>, parts: &[&str]) -> Error {
-    let error = result.err().expect("an error");
-    let text = error.to_string();
-    for part in parts {
-        assert!(text.contains(part), "{part:?} is not in {text:?}");
-    }
-    assert!(!text.contains('\n'), "{text:?}");
-    error
-}
-
-pub fn gz(bytes: &[u8]) -> Vec<u8> {
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-    encoder.write_all(bytes).unwrap();
-    encoder.finish().unwrap()
 }
 
 /// An IDX file: magic, dimensions, values.
@@ -94,14 +77,6 @@ pub fn encoded(image: impl Into<DynamicImage>, format: ImageFormat) -> Vec<u8> {
 
 pub fn jpeg(width: u32, height: u32) -> Vec<u8> {
     encoded(smooth(width, height), ImageFormat::Jpeg)
-}
-
-/// Writes a file and the folders above it.
-pub fn put(path: impl AsRef<Path>, bytes: impl AsRef<[u8]>) -> PathBuf {
-    let path = path.as_ref();
-    fs::create_dir_all(path.parent().unwrap()).unwrap();
-    fs::write(path, bytes).unwrap();
-    path.to_owned()
 }
 
 /// A pipeline whose output is `value / 255`.

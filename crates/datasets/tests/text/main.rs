@@ -2,6 +2,8 @@
 //! shards and interruptions, windows and masking as properties, tables and bad input of every kind.
 #![allow(missing_docs)]
 
+#[path = "../common/mod.rs"]
+mod common;
 mod masking;
 mod packing;
 mod sources;

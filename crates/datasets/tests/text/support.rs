@@ -1,14 +1,15 @@
-//! Files made for the tests, and what errors say.
+//! Texts and packed sets made for the tests.
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use flate2::{Compression, read::GzDecoder, write::GzEncoder};
+use flate2::read::GzDecoder;
 use whitebox_datasets::text::{Manifest, PackOptions, Packed, Sources, TokenSet, Tokenizer, TokenizerSpec, pack};
-use whitebox_datasets::{Error, Result};
+
+pub use crate::common::{gz, put, says};
 
 /// A file of the project's `data/` folder.
 pub fn data(name: &str) -> PathBuf {
@@ -24,32 +25,6 @@ pub fn book(name: &str) -> String {
 
 pub fn bert() -> Arc<dyn Tokenizer> {
     TokenizerSpec::File(data("bert-base-uncased-vocab.txt.gz")).open().unwrap()
-}
-
-/// Checks that a result is an error whose message has all these parts and is one line.
-#[track_caller]
-pub fn says<T>(result: Result<T>, parts: &[&str]) -> Error {
-    let error = result.err().expect("an error");
-    let text = error.to_string();
-    for part in parts {
-        assert!(text.contains(part), "{part:?} is not in {text:?}");
-    }
-    assert!(!text.contains('\n'), "{text:?}");
-    error
-}
-
-pub fn gz(bytes: &[u8]) -> Vec<u8> {
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-    encoder.write_all(bytes).unwrap();
-    encoder.finish().unwrap()
-}
-
-/// Writes a file and the folders above it.
-pub fn put(path: impl AsRef<Path>, bytes: impl AsRef<[u8]>) -> PathBuf {
-    let path = path.as_ref();
-    fs::create_dir_all(path.parent().unwrap()).unwrap();
-    fs::write(path, bytes).unwrap();
-    path.to_owned()
 }
 
 /// Packs without stopping.
