@@ -33,9 +33,11 @@ fn pool() -> Option<&'static ThreadPool> {
     static POOL: OnceLock<Option<ThreadPool>> = OnceLock::new();
     POOL.get_or_init(|| {
         let threads = tch::get_num_threads();
+        if threads <= 1 {
+            return None;
+        }
         // The number is each thread's own, and what is set last is what threads to come begin with.
-        let pool = ThreadPoolBuilder::new().num_threads(threads as usize).build().ok();
-        let pool = pool.filter(|_| threads > 1)?;
+        let pool = ThreadPoolBuilder::new().num_threads(threads as usize).build().ok()?;
         pool.broadcast(|_| tch::set_num_threads(1));
         tch::set_num_threads(threads);
         Some(pool)

@@ -8,13 +8,15 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
+use tch::{Device, nn};
 use whitebox_autoencoder::AutoencoderConfig;
 use whitebox_autoencoder::import::is_autoencoder;
 use whitebox_model::ModelConfig;
 use whitebox_model::import::infer;
-use whitebox_model::weights::Weights;
+use whitebox_model::weights::{LoadOptions, Weights};
 
 use crate::data::{DataConfig, embedded_folder};
+use crate::memory;
 use crate::recipe::{self, AnyModel, Fields, ReconstructConfig, TaskConfig, with_overrides};
 
 pub use usage::ModelUse;
@@ -93,10 +95,30 @@ impl Opened<AutoencoderConfig> {
     }
 }
 
-/// Opens a classifier's checkpoint. `model` is a preset or a recipe file, `sets` are `model.key=value` overrides: they say what a foreign
+/// Reads the file of a checkpoint, or the demo's where none is named. What it holds is then asked of the tensors, so that no file is read twice.
+pub fn read(path: Option<&Path>) -> Result<Weights> {
+    Ok(Weights::open(&locate(path)?)?)
+}
+
+/// The weights of a file in a model drawn on `device`, with the parameters by name; refused before it is drawn where it does not fit into memory.
+pub fn load<M>(
+    weights: &Weights,
+    parameters: u64,
+    options: LoadOptions,
+    device: Device,
+    build: impl FnOnce(&nn::Path<'_>) -> whitebox_model::Result<M>,
+) -> Result<(nn::VarStore, M)> {
+    memory::check(parameters.saturating_mul(4), device).with_context(|| weights.path.display().to_string())?;
+    let store = nn::VarStore::new(device);
+    let model = build(&store.root())?;
+    weights.load_into(&store.variables(), options)?;
+    Ok((store, model))
+}
+
+/// A classifier in a file. `model` is a preset or a recipe file, `sets` are `model.key=value` overrides: they say what a foreign
 /// file's shapes leave open.
-pub fn open(path: Option<&Path>, model: Option<&str>, sets: &[String]) -> Result<Opened> {
-    match open_any(path, model, sets)? {
+pub fn open(weights: Weights, model: Option<&str>, sets: &[String]) -> Result<Opened> {
+    match open_any(weights, model, sets)? {
         Found::Classifier(opened) => Ok(opened),
         Found::Autoencoder(opened) => bail!(
             "{} is an autoencoder's and has no head that names classes: `reconstruct` shows what it makes of images, `probe` and `knn` what \
@@ -107,8 +129,8 @@ pub fn open(path: Option<&Path>, model: Option<&str>, sets: &[String]) -> Result
 }
 
 /// The same; of an autoencoder it is the encoder, which has no head.
-pub fn open_features(path: Option<&Path>, model: Option<&str>, sets: &[String]) -> Result<Opened> {
-    match open_any(path, model, sets)? {
+pub fn open_features(weights: Weights, model: Option<&str>, sets: &[String]) -> Result<Opened> {
+    match open_any(weights, model, sets)? {
         Found::Classifier(opened) => Ok(opened),
         Found::Autoencoder(opened) => {
             let (weights, config) = whitebox_autoencoder::encoder(opened.weights, &opened.config)?;
@@ -119,16 +141,9 @@ pub fn open_features(path: Option<&Path>, model: Option<&str>, sets: &[String]) 
     }
 }
 
-/// Opens an autoencoder's checkpoint.
-pub fn open_autoencoder(
-    path: Option<&Path>,
-    model: Option<&str>,
-    sets: &[String],
-) -> Result<Opened<AutoencoderConfig>> {
-    let Some(path) = path else {
-        bail!("which autoencoder? Name a weight file or a run folder; `cargo xtask train mae-demo` trains a small one")
-    };
-    match open_any(Some(path), model, sets)? {
+/// An autoencoder in a file.
+pub fn open_autoencoder(weights: Weights, model: Option<&str>, sets: &[String]) -> Result<Opened<AutoencoderConfig>> {
+    match open_any(weights, model, sets)? {
         Found::Autoencoder(opened) => Ok(opened),
         Found::Classifier(opened) => bail!(
             "{} is a classifier's, expected an autoencoder's (CRATE-MAE or ViT-MAE): `predict` says what it makes of images; \
@@ -140,21 +155,21 @@ pub fn open_autoencoder(
 
 /// The fields of the model that a file holds, as a recipe with this task takes them; the number of classes is left to the data.
 pub fn fields_of(path: &Path, task: &TaskConfig) -> Result<Fields> {
+    let weights = read(Some(path))?;
     let value = match task {
-        TaskConfig::Classify(_) => serde_json::to_value(open_features(Some(path), None, &[])?.config)?,
-        TaskConfig::Reconstruct(_) => serde_json::to_value(open_autoencoder(Some(path), None, &[])?.config)?,
-        TaskConfig::Language(_) => serde_json::to_value(text::open_language(Some(path), None, &[], None)?.config)?,
-        TaskConfig::ClassifyText(_) => serde_json::to_value(sentences::open_encoder(path)?.opened.config)?,
-        TaskConfig::MaskedLanguage(_) => serde_json::to_value(text::open_masked(Some(path), None, &[], None)?.config)?,
+        TaskConfig::Classify(_) => serde_json::to_value(open_features(weights, None, &[])?.config)?,
+        TaskConfig::Reconstruct(_) => serde_json::to_value(open_autoencoder(weights, None, &[])?.config)?,
+        TaskConfig::Language(_) => serde_json::to_value(text::open_language(weights, None, &[], None)?.config)?,
+        TaskConfig::ClassifyText(_) => serde_json::to_value(sentences::open_encoder(weights)?.opened.config)?,
+        TaskConfig::MaskedLanguage(_) => serde_json::to_value(text::open_masked(weights, None, &[], None)?.config)?,
     };
     let mut fields = value.as_object().cloned().unwrap_or_default();
     fields.remove("classes");
     Ok(fields)
 }
 
-/// Opens either kind.
-pub fn open_any(path: Option<&Path>, model: Option<&str>, sets: &[String]) -> Result<Found> {
-    let weights = Weights::open(&locate(path)?)?;
+/// Either kind.
+pub fn open_any(weights: Weights, model: Option<&str>, sets: &[String]) -> Result<Found> {
     if text::is_of_text(&weights) || whitebox_language::import::is_classifier(&weights) {
         bail!(
             "{} is a model of text, and this looks at images: `generate` writes with it, `eval` measures it, `analyze` looks inside",

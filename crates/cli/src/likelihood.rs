@@ -49,9 +49,8 @@ pub fn beginning(set: &Arc<TokenSet>, most: Option<u64>, tokenizer: &dyn Tokeniz
     let Some(most) = most.filter(|most| *most < set.len()) else { return Ok(set.clone()) };
     let mut ids = vec![0; most as usize];
     set.read(0, &mut ids)?;
-    // Where decoding gives the text back it is counted, and elsewhere its share: WordPiece keeps no line ends.
-    let exact = matches!(tokenizer.identity().name.as_str(), "bytes" | "characters" | "gpt2");
-    let bytes = match exact {
+    // Where decoding gives the text back it is counted, and elsewhere its share.
+    let bytes = match tokenizer.keeps_text() {
         true => tokenizer.decode_bytes(&ids)?.len() as u64,
         false => (u128::from(set.bytes_of_text()) * u128::from(most) / u128::from(set.len())) as u64,
     };

@@ -16,6 +16,7 @@ mod frozen;
 mod images;
 mod layers;
 mod likelihood;
+mod machine;
 mod memory;
 mod pictures;
 mod progress;

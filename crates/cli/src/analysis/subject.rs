@@ -7,7 +7,7 @@ use tch::{Device, nn};
 use whitebox_analysis::operators::Operators;
 use whitebox_model::{ModelConfig, VisionModel};
 
-use crate::checkpoint::{Opened, open_features};
+use crate::checkpoint::{Opened, open_features, read};
 use crate::run_folder::RunFolder;
 use crate::tasks::classify::load_into_store;
 
@@ -60,7 +60,7 @@ pub fn networks(path: Option<&Path>, opened: &Opened, device: Device) -> Result<
     }
     if let Some((step, file)) = half_way(&folder.path.join("checkpoints"))? {
         // Of an autoencoder's, too, it is the encoder.
-        let then = open_features(Some(&file), None, &[])?;
+        let then = open_features(read(Some(&file))?, None, &[])?;
         let (store, model) = load_into_store(&opened.config, &then.weights, then.headless, device)?;
         let name = format!("after {} steps", whitebox_analysis::count(step));
         found.push(Network::new(&name, &opened.config, &store, model));

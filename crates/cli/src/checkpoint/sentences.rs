@@ -1,9 +1,8 @@
 //! Files of classifiers of sentences, and what a run on sentences may begin with: an encoder that was pre-trained, or such a classifier.
 
-use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use serde_json::Map;
 use whitebox_datasets::text::{Tokenizer, TokenizerSpec};
 use whitebox_language::import::{self, is_classifier};
@@ -11,7 +10,6 @@ use whitebox_language::{ClassifierConfig, MaskedConfig, TextPool};
 use whitebox_model::import::Inferred;
 use whitebox_model::weights::Weights;
 
-use super::locate;
 use super::text::{OpenedText, open_masked, tokenizer_of};
 use crate::sentences::{SentencesCard, SentencesConfig};
 
@@ -29,18 +27,8 @@ pub struct OpenedClassifier {
     pub notes: Vec<String>,
 }
 
-/// The file of a checkpoint, where it holds a classifier of sentences; `None` where it holds another model, or none is named.
-pub fn of_sentences(path: Option<&Path>) -> Result<Option<Weights>> {
-    let Some(path) = path else { return Ok(None) };
-    Ok(Some(Weights::open(&locate(Some(path))?)?).filter(is_classifier))
-}
-
-/// Opens a classifier of sentences; `tokenizer` says whose ids it reads where the file does not tell.
-pub fn open_classifier(path: &Path, tokenizer: Option<&TokenizerSpec>) -> Result<OpenedClassifier> {
-    let weights = Weights::open(&locate(Some(path))?)?;
-    if !is_classifier(&weights) {
-        bail!("{} is no classifier of sentences: expected a run of task.kind = \"classify_text\"", path.display());
-    }
+/// A classifier of sentences in a file; `tokenizer` says whose ids it reads where the file does not tell.
+pub fn open_classifier(weights: Weights, tokenizer: Option<&TokenizerSpec>) -> Result<OpenedClassifier> {
     let card = match weights.card.as_ref().and_then(|card| card.data.clone()) {
         Some(told) => {
             let card: SentencesCard = serde_json::from_value(told)
@@ -78,12 +66,12 @@ pub struct Pretrained {
     pub outputs: Option<i64>,
 }
 
-/// Opens a masked encoder, or the encoder of a classifier of sentences.
-pub fn open_encoder(path: &Path) -> Result<Pretrained> {
-    if of_sentences(Some(path))?.is_none() {
-        return Ok(Pretrained { opened: open_masked(Some(path), None, &[], None)?, outputs: None });
+/// A masked encoder in a file, or the encoder of a classifier of sentences.
+pub fn open_encoder(weights: Weights) -> Result<Pretrained> {
+    if !is_classifier(&weights) {
+        return Ok(Pretrained { opened: open_masked(weights, None, &[], None)?, outputs: None });
     }
-    let OpenedClassifier { weights, config, tokenizer, notes, .. } = open_classifier(path, None)?;
+    let OpenedClassifier { weights, config, tokenizer, notes, .. } = open_classifier(weights, None)?;
     let opened = OpenedText { weights, config: config.encoder(), tokenizer, text: None, packed: None, notes };
     Ok(Pretrained { opened, outputs: Some(config.outputs) })
 }

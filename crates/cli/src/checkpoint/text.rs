@@ -9,7 +9,8 @@ use whitebox_language::import::{self, is_language_model, is_masked_model};
 use whitebox_language::{LanguageConfig, MaskedConfig};
 use whitebox_model::weights::Weights;
 
-use super::{locate, model_overrides};
+use super::{model_overrides, read};
+use crate::data::embedded_folder;
 use crate::text::{TextCard, TextConfig, found as found_tokenizer};
 
 /// An opened file with the model and the tokenizer that belong to it.
@@ -33,20 +34,13 @@ pub fn is_of_text(weights: &Weights) -> bool {
     is_language_model(weights) || is_masked_model(weights)
 }
 
-/// The file of a checkpoint, where it holds a model of text; `None` where it holds another, or none is named.
-pub fn of_text(path: Option<&Path>) -> Result<Option<Weights>> {
-    let Some(path) = path else { return Ok(None) };
-    Ok(Some(Weights::open(&locate(Some(path))?)?).filter(is_of_text))
-}
-
-/// Opens a language model. `model` and `sets` say what a foreign file's shapes leave open, `tokenizer` whose ids it reads where it does not tell.
+/// A language model in a file. `model` and `sets` say what a foreign file's shapes leave open, `tokenizer` whose ids it reads where it does not tell.
 pub fn open_language(
-    path: Option<&Path>,
+    weights: Weights,
     model: Option<&str>,
     sets: &[String],
     tokenizer: Option<&TokenizerSpec>,
 ) -> Result<OpenedText<LanguageConfig>> {
-    let weights = named(path)?;
     if !is_language_model(&weights) {
         bail!(
             "{} is no language model: expected one that foretells the next token (CRATE-GPT, GPT-2, causal ToST)",
@@ -58,14 +52,13 @@ pub fn open_language(
     with_tokenizer(found, vocabulary, tokenizer)
 }
 
-/// Opens a masked encoder.
+/// A masked encoder in a file.
 pub fn open_masked(
-    path: Option<&Path>,
+    weights: Weights,
     model: Option<&str>,
     sets: &[String],
     tokenizer: Option<&TokenizerSpec>,
 ) -> Result<OpenedText<MaskedConfig>> {
-    let weights = named(path)?;
     if !is_masked_model(&weights) {
         bail!("{} is no masked encoder: expected CRATE-BERT or BERT", weights.path.display());
     }
@@ -74,11 +67,12 @@ pub fn open_masked(
     with_tokenizer(found, vocabulary, tokenizer)
 }
 
-fn named(path: Option<&Path>) -> Result<Weights> {
-    let file = match path {
-        Some(path) => locate(Some(path))?,
-        None => crate::data::embedded_folder()?.join(DEMO),
-    };
+/// Reads the file of a checkpoint, or the language demo's where none is named.
+pub fn read_or_demo(path: Option<&Path>) -> Result<Weights> {
+    if path.is_some() {
+        return read(path);
+    }
+    let file = embedded_folder()?.join(DEMO);
     if !file.is_file() {
         bail!(
             "no checkpoint is named, and the demo's ({}) is missing: name a run folder or a weight file",

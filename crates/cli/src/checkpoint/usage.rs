@@ -1,10 +1,9 @@
 //! How a trained model is to be used: the options that the commands which read one share.
 
-use std::path::Path;
-
 use anyhow::Result;
 use tch::Device;
 use whitebox_autoencoder::AutoencoderConfig;
+use whitebox_model::weights::Weights;
 
 use super::{Opened, open, open_autoencoder, open_features};
 use crate::data::DataConfig;
@@ -28,21 +27,18 @@ pub struct ModelUse {
 
 impl ModelUse {
     /// A classifier, how its images are prepared, and where it is to run. What was found out or assumed is told on stderr.
-    pub fn open(&self, checkpoint: Option<&Path>) -> Result<(Opened, DataConfig, Device)> {
-        self.open_with(checkpoint, open)
+    pub fn open(&self, weights: Weights) -> Result<(Opened, DataConfig, Device)> {
+        self.open_with(weights, open)
     }
 
     /// The same; of an autoencoder it is the encoder.
-    pub fn open_features(&self, checkpoint: Option<&Path>) -> Result<(Opened, DataConfig, Device)> {
-        self.open_with(checkpoint, open_features)
+    pub fn open_features(&self, weights: Weights) -> Result<(Opened, DataConfig, Device)> {
+        self.open_with(weights, open_features)
     }
 
     /// An autoencoder.
-    pub fn open_autoencoder(
-        &self,
-        checkpoint: Option<&Path>,
-    ) -> Result<(Opened<AutoencoderConfig>, DataConfig, Device)> {
-        self.open_with(checkpoint, open_autoencoder)
+    pub fn open_autoencoder(&self, weights: Weights) -> Result<(Opened<AutoencoderConfig>, DataConfig, Device)> {
+        self.open_with(weights, open_autoencoder)
     }
 
     /// The same options with this recipe where none was named.
@@ -52,12 +48,12 @@ impl ModelUse {
 
     fn open_with<M>(
         &self,
-        checkpoint: Option<&Path>,
-        open: impl FnOnce(Option<&Path>, Option<&str>, &[String]) -> Result<Opened<M>>,
+        weights: Weights,
+        open: impl FnOnce(Weights, Option<&str>, &[String]) -> Result<Opened<M>>,
     ) -> Result<(Opened<M>, DataConfig, Device)> {
         let device = self.device()?;
         let (of_data, of_model): (Vec<_>, Vec<_>) = self.sets.iter().cloned().partition(|set| set.starts_with("data."));
-        let opened = open(checkpoint, self.model.as_deref(), &of_model)?;
+        let opened = open(weights, self.model.as_deref(), &of_model)?;
         for note in &opened.notes {
             eprintln!("{note}");
         }

@@ -13,7 +13,8 @@ use super::analyze_text;
 use crate::analysis::images::{Images, Named, named};
 use crate::analysis::segmentation::{self, Scores};
 use crate::analysis::{self, Measures, Network, networks, page};
-use crate::checkpoint::{ModelUse, open_features};
+use crate::checkpoint::text::is_of_text;
+use crate::checkpoint::{ModelUse, open_features, read};
 use crate::data::{DataConfig, embedded_folder};
 use crate::images::check_fit;
 use crate::progress::meter;
@@ -72,8 +73,9 @@ const SHOWN: u64 = 6;
 
 /// Runs the command.
 pub fn run(args: &AnalyzeArgs) -> Result<()> {
-    if let Some(opened) = analyze_text::open(args)? {
-        return analyze_text::run(args, &opened);
+    let weights = read(args.checkpoint.as_deref())?;
+    if is_of_text(&weights) {
+        return analyze_text::run(args, weights);
     }
     for (given, flag) in [(args.prompt.is_some(), "--prompt"), (args.tokenizer.is_some(), "--tokenizer")] {
         if given {
@@ -86,7 +88,7 @@ pub fn run(args: &AnalyzeArgs) -> Result<()> {
         Some(Named::Recipe(name)) => Some(name),
         _ => None,
     };
-    let (opened, data, device) = args.usage.or_recipe(recipe).open_features(checkpoint)?;
+    let (opened, data, device) = args.usage.or_recipe(recipe).open_features(weights)?;
     let grid = opened.config.grid();
     let images = match named {
         Some(Named::Files(files)) => Images::of_files(files, &data, &grid)?,
@@ -97,7 +99,7 @@ pub fn run(args: &AnalyzeArgs) -> Result<()> {
     let objects = args.masks.as_deref().map(|masks| objects(masks, args.samples)).transpose()?;
     let mut all = networks(checkpoint, &opened, device)?;
     if let Some(other) = &args.compare {
-        let opened = open_features(Some(other), None, &[])?;
+        let opened = open_features(read(Some(other))?, None, &[])?;
         for (_, loader) in &loaders {
             check_fit(loader, &opened.config.grid()).with_context(|| format!("--compare {}", other.display()))?;
         }

@@ -3,18 +3,21 @@
 use anyhow::{Context, Result, bail};
 use serde_json::json;
 use whitebox_analysis::{Report, count};
+use whitebox_model::weights::Weights;
 
 use super::analyze::AnalyzeArgs;
 use crate::analysis::page;
 use crate::analysis::text::sequences::Text;
 use crate::analysis::text::subject::{self, How, Network, Opened, networks};
 use crate::analysis::text::{self, TextMeasures};
+use crate::checkpoint::read;
+use crate::checkpoint::text::is_of_text;
 use crate::progress::meter;
 
-/// The checkpoint, where it is a model of text; an option that has no meaning for one is refused.
-pub fn open(args: &AnalyzeArgs) -> Result<Option<Opened>> {
+/// The model; an option that has no meaning for one is refused.
+fn open(args: &AnalyzeArgs, weights: Weights) -> Result<Opened> {
     let how = How { model: args.usage.model(), sets: args.usage.sets(), tokenizer: args.tokenizer.as_ref() };
-    let Some(opened) = subject::open(args.checkpoint.as_deref(), how)? else { return Ok(None) };
+    let opened = subject::open(weights, how)?;
     let of_images = [
         (args.masks.is_some(), "--masks"),
         (args.resolution.is_some(), "--resolution"),
@@ -24,11 +27,12 @@ pub fn open(args: &AnalyzeArgs) -> Result<Option<Opened>> {
     if let Some((_, flag)) = of_images.iter().find(|(given, _)| *given) {
         bail!("{flag} is for models of images, and {} is a model of text: leave it out", opened.weights.path.display());
     }
-    Ok(Some(opened))
+    Ok(opened)
 }
 
-/// Runs the command on a model of text.
-pub fn run(args: &AnalyzeArgs, opened: &Opened) -> Result<()> {
+/// Runs the command on a file that holds a model of text.
+pub fn run(args: &AnalyzeArgs, weights: Weights) -> Result<()> {
+    let opened = &open(args, weights)?;
     let device = args.usage.device()?;
     let path = &opened.weights.path;
     let tokenizer = opened.tokenizer.as_ref();
@@ -40,8 +44,11 @@ pub fn run(args: &AnalyzeArgs, opened: &Opened) -> Result<()> {
     if let Some(other) = &args.compare {
         let shown = other.display();
         let how = How { tokenizer: args.tokenizer.as_ref(), ..How::default() };
-        let found = subject::open(Some(other), how)?
-            .with_context(|| format!("--compare {shown} is a model of images, and {} one of text", path.display()))?;
+        let theirs = read(Some(other))?;
+        if !is_of_text(&theirs) {
+            bail!("--compare {shown} is a model of images, and {} one of text", path.display());
+        }
+        let found = subject::open(theirs, how)?;
         let (ours, theirs) = (tokenizer.identity(), found.tokenizer.identity());
         if ours.sha256 != theirs.sha256 {
             bail!(

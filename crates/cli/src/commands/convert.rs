@@ -46,7 +46,7 @@ pub fn run(args: &ConvertArgs) -> Result<()> {
     }
     // Strict: names and shapes must be exactly the model's, whatever the direction.
     let to_pth = is_pth(&args.output)?;
-    match checkpoint::open_any(Some(&args.input), args.model.as_deref(), &args.sets)? {
+    match checkpoint::open_any(checkpoint::read(Some(&args.input))?, args.model.as_deref(), &args.sets)? {
         Found::Classifier(opened) => {
             tell(&opened);
             load_model(&opened, Device::Cpu)?;

@@ -9,11 +9,11 @@ use serde_json::json;
 use whitebox_analysis::count;
 use whitebox_datasets::text::TokenizerSpec;
 use whitebox_datasets::{Dataset, ImageFolder};
+use whitebox_language::import::is_classifier;
 
 use super::{eval_sentences, eval_text};
-use crate::checkpoint::ModelUse;
-use crate::checkpoint::sentences::of_sentences;
-use crate::checkpoint::text::of_text;
+use crate::checkpoint::text::is_of_text;
+use crate::checkpoint::{ModelUse, read};
 use crate::data::{DataConfig, SetName};
 use crate::evaluate::evaluate;
 use crate::images::check_fit;
@@ -59,33 +59,33 @@ pub struct EvalArgs {
 
 /// Runs the command.
 pub fn run(args: &EvalArgs) -> Result<()> {
-    let checkpoint = args.checkpoint.as_deref();
-    if let (Some(path), Some(_)) = (checkpoint, of_sentences(checkpoint)?) {
+    let weights = read(args.checkpoint.as_deref())?;
+    if is_classifier(&weights) {
         if !args.text.is_empty() || args.last_word.is_some() || args.stride.is_some() {
             bail!(
                 "--text, --last-word and --stride are for language models; a classifier of sentences takes --data FILE.tsv"
             );
         }
         return eval_sentences::run(
-            path,
+            weights,
             args.data.as_deref(),
             args.tokenizer.as_ref(),
             args.json,
             args.usage.device()?,
         );
     }
-    if let Some(weights) = of_text(checkpoint)? {
+    if is_of_text(&weights) {
         if args.data.is_some() {
             bail!(
                 "--data is of images or of labelled sentences: name the text that a language model is measured on with --text"
             );
         }
-        return eval_text::run(args, &weights, args.usage.device()?);
+        return eval_text::run(args, weights, args.usage.device()?);
     }
     if !args.text.is_empty() || args.last_word.is_some() || args.stride.is_some() || args.tokenizer.is_some() {
         bail!("--text, --last-word, --stride and --tokenizer are for models of text, and this is one of images");
     }
-    let (opened, data, device) = args.usage.open(args.checkpoint.as_deref())?;
+    let (opened, data, device) = args.usage.open(weights)?;
     let named = opened.weights.card.as_ref().map(|card| card.classes.clone()).unwrap_or_default();
     let set = open_set(args, data.clone(), &named)?;
     if set.classes().len() as i64 != opened.config.classes() {

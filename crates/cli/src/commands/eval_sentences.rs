@@ -7,22 +7,23 @@ use serde_json::json;
 use tch::Device;
 use whitebox_analysis::count;
 use whitebox_datasets::text::{TableOptions, TextTable, TokenizerSpec};
+use whitebox_model::weights::Weights;
 
 use crate::checkpoint::sentences::{OpenedClassifier, open_classifier};
 use crate::progress::meter;
 use crate::sentences::{Encoded, SentencesConfig, Target, evaluate, open_table};
 use crate::tasks::classify_text::load_classifier;
 
-/// Measures the classifier at `path` on the table `data` (CSV or TSV, columns as in its recipe), or on its own validation part; prints a table, or one JSON
+/// Measures the classifier in a file on the table `data` (CSV or TSV, columns as in its recipe), or on its own validation part; prints a table, or one JSON
 /// object. `tokenizer` says whose ids the model reads where its file does not tell.
 pub fn run(
-    path: &Path,
+    weights: Weights,
     data: Option<&Path>,
     tokenizer: Option<&TokenizerSpec>,
     json: bool,
     device: Device,
 ) -> Result<()> {
-    let opened = open_classifier(path, tokenizer)?;
+    let opened = open_classifier(weights, tokenizer)?;
     let table = labelled(&opened, data)?;
     let shown = opened.weights.path.display();
     let (length, rows) = match &opened.sentences {

@@ -24,11 +24,11 @@ use crate::tasks::language::{load_language, load_masked};
 const ROWS: usize = 16;
 
 /// Runs the command on a file that holds a model of text.
-pub fn run(args: &EvalArgs, weights: &Weights, device: Device) -> Result<()> {
-    let path = args.checkpoint.as_deref();
+pub fn run(args: &EvalArgs, weights: Weights, device: Device) -> Result<()> {
+    let path = weights.path.clone();
     let (model, sets) = (args.usage.model(), args.usage.sets());
-    let found = if is_language_model(weights) {
-        let opened = open_language(path, model, sets, args.tokenizer.as_ref())?;
+    let found = if is_language_model(&weights) {
+        let opened = open_language(weights, model, sets, args.tokenizer.as_ref())?;
         opened.notes.iter().for_each(|note| eprintln!("{note}"));
         let model = load_language(&opened, device)?;
         match &args.last_word {
@@ -47,11 +47,11 @@ pub fn run(args: &EvalArgs, weights: &Weights, device: Device) -> Result<()> {
                 "--last-word and --stride are for models that foretell the next token; this one foretells hidden ones"
             );
         }
-        let opened = open_masked(path, model, sets, args.tokenizer.as_ref())?;
+        let opened = open_masked(weights, model, sets, args.tokenizer.as_ref())?;
         opened.notes.iter().for_each(|note| eprintln!("{note}"));
         hidden_words(args, &opened, device)?
     };
-    print(args, &weights.path, found)
+    print(args, &path, found)
 }
 
 /// The measures in the order in which they are shown.

@@ -12,7 +12,7 @@ use whitebox_analysis::count;
 use whitebox_datasets::Dataset;
 use whitebox_model::{ModelConfig, VisionModel};
 
-use crate::checkpoint::ModelUse;
+use crate::checkpoint::{ModelUse, read};
 use crate::data::{DataConfig, Sets};
 use crate::frozen::{self, Features, Linear};
 use crate::images::check_fit;
@@ -108,7 +108,7 @@ struct Frozen {
 
 impl Frozen {
     fn open(checkpoint: Option<&Path>, usage: &ModelUse) -> Result<Self> {
-        let (opened, data, device) = usage.open_features(checkpoint)?;
+        let (opened, data, device) = usage.open_features(read(checkpoint)?)?;
         let sets = data.open()?;
         check_fit(&data.eval_loader(sets.validation.clone())?, &opened.config.grid())?;
         let model = load_model(&opened, device)?;

@@ -12,7 +12,7 @@ use whitebox_analysis::count;
 use whitebox_datasets::text::{Tokenizer, TokenizerSpec, Utf8Stream};
 use whitebox_language::{Ended, GenerationConfig, Generator, LanguageConfig, LanguageModel, Overflow, Sampler};
 
-use crate::checkpoint::text::open_language;
+use crate::checkpoint::text::{open_language, read_or_demo};
 use crate::tasks::language::load_language;
 
 /// Let a language model go on with a text, token by token.
@@ -89,7 +89,7 @@ pub struct GenerateArgs {
 pub fn run(args: &GenerateArgs) -> Result<()> {
     let device = torch_extras::cuda::device_from_str(&args.device)?;
     let open = |path, model, sets: &[String]| {
-        let opened = open_language(path, model, sets, args.tokenizer.as_ref())?;
+        let opened = open_language(read_or_demo(path)?, model, sets, args.tokenizer.as_ref())?;
         opened.notes.iter().for_each(|note| eprintln!("{note}"));
         anyhow::Ok((load_language(&opened, device)?, opened))
     };

@@ -8,7 +8,7 @@ use serde_json::json;
 use tch::{Device, Kind};
 use whitebox_model::probe::NoProbe;
 
-use crate::checkpoint::ModelUse;
+use crate::checkpoint::{ModelUse, read};
 use crate::images::prepared;
 use crate::tasks::classify::load_model;
 
@@ -37,7 +37,7 @@ pub struct PredictArgs {
 
 /// Runs the command.
 pub fn run(args: &PredictArgs) -> Result<()> {
-    let (opened, data, device) = args.usage.open(args.checkpoint.as_deref())?;
+    let (opened, data, device) = args.usage.open(read(args.checkpoint.as_deref())?)?;
     let model = load_model(&opened, device)?;
     let classes = opened.classes();
     let top = args.top.clamp(1, classes.len());

@@ -9,7 +9,7 @@ use tch::{Device, Tensor};
 use whitebox_autoencoder::{MaskShape, Masking};
 use whitebox_model::embed::Grid;
 
-use crate::checkpoint::ModelUse;
+use crate::checkpoint::{ModelUse, read};
 use crate::data::DataConfig;
 use crate::images::{check_fit, images_of, prepared};
 use crate::pictures::{COLUMNS, Pictures};
@@ -82,7 +82,10 @@ pub fn run(args: &ReconstructArgs) -> Result<()> {
             image.display()
         );
     }
-    let (opened, data, device) = args.usage.open_autoencoder(args.checkpoint.as_deref())?;
+    let Some(checkpoint) = &args.checkpoint else {
+        bail!("which autoencoder? Name a weight file or a run folder; `cargo xtask train mae-demo` trains a small one")
+    };
+    let (opened, data, device) = args.usage.open_autoencoder(read(Some(checkpoint))?)?;
     let grid = opened.config.grid();
     let trained = opened.task(args.usage.recipe())?;
     let masking = Masking {

@@ -5,7 +5,7 @@ mod run;
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use tch::{Device, Kind, Tensor, nn};
 use whitebox_datasets::{Batch, Dataset, Loader};
 use whitebox_model::probe::NoProbe;
@@ -13,7 +13,7 @@ use whitebox_model::weights::{self, Card, LoadOptions, Weights};
 use whitebox_model::{ModelConfig, VisionModel};
 use whitebox_train::{BoxError, Loss, Mix, Task, TrainConfig, cross_entropy, soft_cross_entropy, soft_targets};
 
-use crate::checkpoint::Opened;
+use crate::checkpoint::{Opened, load};
 use crate::data::Sets;
 use crate::evaluate::evaluate;
 use crate::images::{check_fit, images_of};
@@ -96,13 +96,8 @@ pub fn load_into_store(
     headless: bool,
     device: Device,
 ) -> Result<(nn::VarStore, Box<dyn VisionModel>)> {
-    memory::check(config.cost().parameters.saturating_mul(4), device)
-        .with_context(|| weights.path.display().to_string())?;
-    let store = nn::VarStore::new(device);
-    let model = config.build(&store.root())?;
     let options = LoadOptions { replace_head: headless, ..LoadOptions::default() };
-    weights.load_into(&store.variables(), options)?;
-    Ok((store, model))
+    load(weights, config.cost().parameters, options, device, |root| config.build(root))
 }
 
 impl Task for Classify {

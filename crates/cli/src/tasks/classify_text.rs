@@ -6,16 +6,17 @@ mod run;
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde_json::Value;
 use tch::{Device, Kind, Tensor, nn};
 use whitebox_language::SequenceClassifier;
 use whitebox_model::weights::{self, Card, LoadOptions, Weights};
 use whitebox_train::{BoxError, Loss, Task};
 
+use crate::checkpoint::load;
 use crate::checkpoint::sentences::OpenedClassifier;
-use crate::memory;
 use crate::sentences::{SentenceBatch, SentenceSets, evaluate, outputs};
+use crate::tasks::trainable;
 
 /// A classifier of sentences on a device, and what it takes to train and measure it.
 pub struct OnSentences {
@@ -33,9 +34,7 @@ impl Task for OnSentences {
     type Batch = SentenceBatch;
 
     fn variables(&self) -> Vec<(String, Tensor)> {
-        let mut named: Vec<_> = self.store.variables().into_iter().filter(|(_, v)| v.requires_grad()).collect();
-        named.sort_by(|a, b| a.0.cmp(&b.0));
-        named
+        trainable(&self.store)
     }
 
     fn device(&self) -> Device {
@@ -71,10 +70,6 @@ impl Task for OnSentences {
 
 /// A classifier of sentences read from a file, ready to be used.
 pub fn load_classifier(opened: &OpenedClassifier, device: Device) -> Result<SequenceClassifier> {
-    memory::check(opened.config.parameters().saturating_mul(4), device)
-        .with_context(|| opened.weights.path.display().to_string())?;
-    let store = nn::VarStore::new(device);
-    let model = opened.config.build(&store.root())?;
-    opened.weights.load_into(&store.variables(), LoadOptions::default())?;
-    Ok(model)
+    let (weights, config) = (&opened.weights, &opened.config);
+    Ok(load(weights, config.parameters(), LoadOptions::default(), device, |root| config.build(root))?.1)
 }

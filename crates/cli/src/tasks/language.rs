@@ -8,7 +8,7 @@ mod run;
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde_json::Value;
 use tch::{Device, Tensor, nn};
 use whitebox_datasets::text::{Masking, RandomWindows, ShuffledWindows, TokenSet, WindowBatch};
@@ -17,9 +17,10 @@ use whitebox_model::probe::NoProbe;
 use whitebox_model::weights::{self, Card, LoadOptions, Weights};
 use whitebox_train::{BoxError, Loss, Source, Task};
 
+use crate::checkpoint::load;
 use crate::checkpoint::text::OpenedText;
 use crate::likelihood::{self, Frame, ids_of};
-use crate::memory;
+use crate::tasks::trainable;
 use crate::text::{TextConfig, TextSets, Windows};
 
 /// How evaluations hide tokens: the same in every run.
@@ -124,9 +125,7 @@ impl Task for OnText {
     type Batch = TextBatch;
 
     fn variables(&self) -> Vec<(String, Tensor)> {
-        let mut named: Vec<_> = self.store.variables().into_iter().filter(|(_, v)| v.requires_grad()).collect();
-        named.sort_by(|a, b| a.0.cmp(&b.0));
-        named
+        trainable(&self.store)
     }
 
     fn device(&self) -> Device {
@@ -189,23 +188,12 @@ impl OnText {
 
 /// A language model read from a file, ready to be used.
 pub fn load_language(opened: &OpenedText<LanguageConfig>, device: Device) -> Result<Box<dyn LanguageModel>> {
-    loaded(&opened.weights, opened.config.cost(), device, |root| opened.config.build(root))
+    let (weights, config) = (&opened.weights, &opened.config);
+    Ok(load(weights, config.cost().parameters, LoadOptions::default(), device, |root| config.build(root))?.1)
 }
 
 /// A masked encoder read from a file, ready to be used.
 pub fn load_masked(opened: &OpenedText<MaskedConfig>, device: Device) -> Result<Box<dyn MaskedModel>> {
-    loaded(&opened.weights, opened.config.cost(), device, |root| opened.config.build(root))
-}
-
-fn loaded<M>(
-    weights: &Weights,
-    cost: LanguageCost,
-    device: Device,
-    build: impl FnOnce(&nn::Path<'_>) -> whitebox_model::Result<M>,
-) -> Result<M> {
-    memory::check(cost.parameters.saturating_mul(4), device).with_context(|| weights.path.display().to_string())?;
-    let store = nn::VarStore::new(device);
-    let model = build(&store.root())?;
-    weights.load_into(&store.variables(), LoadOptions::default())?;
-    Ok(model)
+    let (weights, config) = (&opened.weights, &opened.config);
+    Ok(load(weights, config.cost().parameters, LoadOptions::default(), device, |root| config.build(root))?.1)
 }

@@ -9,7 +9,7 @@ pub mod reconstruct;
 use std::path::PathBuf;
 
 use anyhow::Result;
-use tch::Device;
+use tch::{Device, Tensor, nn};
 use whitebox_analysis::Report;
 use whitebox_analysis::metrics::Metrics;
 use whitebox_model::count::Cost;
@@ -127,4 +127,11 @@ pub struct Conclusion {
     pub files: Vec<(&'static str, PathBuf)>,
     /// The task's own sections of the report; what all runs tell is added.
     pub report: Report,
+}
+
+/// The variables that learn, by name and in its order; fixed tables of positions are in the files, too, and do not.
+fn trainable(store: &nn::VarStore) -> Vec<(String, Tensor)> {
+    let mut named: Vec<_> = store.variables().into_iter().filter(|(_, v)| v.requires_grad()).collect();
+    named.sort_by(|a, b| a.0.cmp(&b.0));
+    named
 }

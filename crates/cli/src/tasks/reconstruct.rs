@@ -8,7 +8,7 @@ mod run;
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use tch::{Device, Kind, Tensor, nn};
 use whitebox_autoencoder::{Autoencoder, AutoencoderConfig, Masking};
 use whitebox_datasets::{Batch, Loader};
@@ -17,12 +17,13 @@ use whitebox_model::probe::NoProbe;
 use whitebox_model::weights::{self, Card, LoadOptions, Weights};
 use whitebox_train::{BoxError, Loss, Task, TrainConfig};
 
-use crate::checkpoint::Opened;
+use crate::checkpoint::{Opened, load};
 use crate::data::Sets;
 use crate::images::{check_fit, images_of};
 use crate::memory;
 use crate::recipe::ReconstructConfig;
 use crate::reconstruction::evaluate;
+use crate::tasks::trainable;
 
 pub use run::ROWS;
 
@@ -65,21 +66,14 @@ impl Reconstruct {
 pub fn load_autoencoder(opened: &Opened<AutoencoderConfig>, device: Device) -> Result<Box<dyn Autoencoder>> {
     let Opened { weights, config, .. } = opened;
     let parameters = config.cost(&Masking::default()).parameters;
-    memory::check(parameters.saturating_mul(4), device).with_context(|| weights.path.display().to_string())?;
-    let store = nn::VarStore::new(device);
-    let model = config.build(&store.root())?;
-    weights.load_into(&store.variables(), LoadOptions::default())?;
-    Ok(model)
+    Ok(load(weights, parameters, LoadOptions::default(), device, |root| config.build(root))?.1)
 }
 
 impl Task for Reconstruct {
     type Batch = Batch;
 
     fn variables(&self) -> Vec<(String, Tensor)> {
-        // Fixed tables of positions are in the files and do not learn.
-        let mut named: Vec<_> = self.store.variables().into_iter().filter(|(_, v)| v.requires_grad()).collect();
-        named.sort_by(|a, b| a.0.cmp(&b.0));
-        named
+        trainable(&self.store)
     }
 
     fn device(&self) -> Device {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use tch::nn::VarStore;
 use tch::{Device, Tensor, nn};
 use whitebox_analysis::operators::Operators;
@@ -14,9 +14,9 @@ use whitebox_model::probe::Probe;
 use whitebox_model::weights::{LoadOptions, Weights};
 
 use crate::analysis::subject::half_way;
-use crate::checkpoint::text::{OpenedText, of_text, open_language, open_masked};
+use crate::checkpoint::load;
+use crate::checkpoint::text::{OpenedText, open_language, open_masked};
 use crate::likelihood::Frame;
-use crate::memory;
 use crate::run_folder::RunFolder;
 use crate::text::TextConfig;
 
@@ -52,14 +52,13 @@ pub struct How<'a> {
     pub tokenizer: Option<&'a TokenizerSpec>,
 }
 
-/// Opens a model of text; `None` where the file holds another model. What was found out or assumed is told on stderr.
-pub fn open(path: Option<&Path>, how: How<'_>) -> Result<Option<Opened>> {
-    let Some(weights) = of_text(path)? else { return Ok(None) };
+/// A model of text in a file. What was found out or assumed is told on stderr.
+pub fn open(weights: Weights, how: How<'_>) -> Result<Opened> {
     let How { model, sets, tokenizer } = how;
-    Ok(Some(match is_language_model(&weights) {
-        true => told(open_language(path, model, sets, tokenizer)?, Config::Causal),
-        false => told(open_masked(path, model, sets, tokenizer)?, Config::Masked),
-    }))
+    Ok(match is_language_model(&weights) {
+        true => told(open_language(weights, model, sets, tokenizer)?, Config::Causal),
+        false => told(open_masked(weights, model, sets, tokenizer)?, Config::Masked),
+    })
 }
 
 fn told<C>(opened: OpenedText<C>, config: fn(C) -> Config) -> Opened {
@@ -128,10 +127,10 @@ impl Config {
         matches!(self, Config::Causal(_))
     }
 
-    fn build(&self, store: &VarStore) -> Result<Model> {
+    fn build(&self, root: &nn::Path<'_>) -> whitebox_model::Result<Model> {
         Ok(match self {
-            Config::Causal(c) => Model::Causal(c.build(&store.root())?),
-            Config::Masked(c) => Model::Masked(c.build(&store.root())?),
+            Config::Causal(c) => Model::Causal(c.build(root)?),
+            Config::Masked(c) => Model::Masked(c.build(root)?),
         })
     }
 
@@ -183,11 +182,9 @@ impl Network {
     }
 
     fn loaded(name: &str, opened: &Opened, weights: &Weights, device: Device) -> Result<Self> {
-        memory::check(opened.config.parameters().saturating_mul(4), device)
-            .with_context(|| weights.path.display().to_string())?;
-        let store = nn::VarStore::new(device);
-        let model = opened.config.build(&store)?;
-        weights.load_into(&store.variables(), LoadOptions::default())?;
+        let config = &opened.config;
+        let (store, model) =
+            load(weights, config.parameters(), LoadOptions::default(), device, |root| config.build(root))?;
         Ok(Self::new(name, opened, &store, model))
     }
 
@@ -195,7 +192,7 @@ impl Network {
     fn drawn(opened: &Opened, seed: u64, device: Device) -> Result<Self> {
         tch::manual_seed(seed as i64);
         let store = nn::VarStore::new(device);
-        let model = opened.config.build(&store)?;
+        let model = opened.config.build(&store.root())?;
         Ok(Self::new("at initialisation", opened, &store, model))
     }
 

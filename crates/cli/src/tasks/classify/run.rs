@@ -56,8 +56,10 @@ impl RecipeTask for Classify {
     }
 
     fn begin_from(&mut self, init: &InitConfig) -> Result<String> {
-        let (path, model) = (init.checkpoint.as_path(), &self.card.model);
-        let opened = checkpoint::open_features(Some(path), None, &[]).context("init.checkpoint")?;
+        let model = &self.card.model;
+        let opened = checkpoint::read(Some(&init.checkpoint))
+            .and_then(|weights| checkpoint::open_features(weights, None, &[]))
+            .context("init.checkpoint")?;
         let [theirs, ours] = [&opened.config, model].map(|config: &ModelConfig| config.grid().shape());
         let replace_head = init.new_head || opened.headless || opened.config.classes() != model.classes();
         let positions = (theirs != ours).then_some(Regrid { from: theirs, to: ours });

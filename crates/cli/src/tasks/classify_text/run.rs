@@ -13,6 +13,7 @@ use whitebox_model::weights::{Card, LoadOptions};
 use whitebox_train::diff;
 
 use super::OnSentences;
+use crate::checkpoint::read;
 use crate::checkpoint::sentences::{Pretrained, open_encoder};
 use crate::memory;
 use crate::progress::meter;
@@ -38,7 +39,9 @@ fn plan(named: &Named, task: &ClassifyTextConfig) -> Result<Plan> {
     let sentences = recipe.of_sentences()?;
     let tokenizer = match (&sentences.tokenizer, &recipe.init) {
         (Some(spec), _) => crate::text::found(spec)?.open().context("sentences.tokenizer")?,
-        (None, Some(init)) => open_encoder(&init.checkpoint).context("init.checkpoint")?.opened.tokenizer,
+        (None, Some(init)) => {
+            read(Some(&init.checkpoint)).and_then(open_encoder).context("init.checkpoint")?.opened.tokenizer
+        }
         (None, None) => bail!(
             "sentences.tokenizer is missing: expected bytes, gpt2, a tokenizer.json or a vocab.txt, or init.checkpoint whose it is to be"
         ),
@@ -141,7 +144,8 @@ impl RecipeTask for OnSentences {
     }
 
     fn begin_from(&mut self, init: &InitConfig) -> Result<String> {
-        let Pretrained { opened, outputs } = open_encoder(&init.checkpoint).context("init.checkpoint")?;
+        let Pretrained { opened, outputs } =
+            read(Some(&init.checkpoint)).and_then(open_encoder).context("init.checkpoint")?;
         let theirs = opened.tokenizer.identity();
         if theirs.sha256 != self.tokenizer.sha256 {
             bail!(

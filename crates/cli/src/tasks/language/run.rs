@@ -9,9 +9,10 @@ use whitebox_language::{GenerationConfig, LanguageCost, LanguageModel, Overflow,
 use whitebox_model::weights::{Card, LoadOptions};
 
 use super::{EVALUATION_SEED, Model, OnText, TextSource};
+use crate::checkpoint::read;
 use crate::checkpoint::text::{open_language, open_masked};
-use crate::commands::dry_run::multiply_adds_per_second;
 use crate::likelihood::{Frame, beginning};
+use crate::machine::multiply_adds_per_second;
 use crate::memory;
 use crate::progress::meter;
 use crate::recipe::{InitConfig, LanguageTask, Named, TaskConfig};
@@ -122,10 +123,12 @@ impl RecipeTask for OnText {
         if init.new_head {
             bail!("init.new_head is for classifiers: a language model's head is its own");
         }
-        let path = Some(init.checkpoint.as_path());
+        let weights = read(Some(&init.checkpoint))?;
         let (weights, tokenizer) = match &self.model {
-            Model::Causal(_) => open_language(path, None, &[], None).map(|opened| (opened.weights, opened.tokenizer)),
-            Model::Masked(..) => open_masked(path, None, &[], None).map(|opened| (opened.weights, opened.tokenizer)),
+            Model::Causal(_) => {
+                open_language(weights, None, &[], None).map(|opened| (opened.weights, opened.tokenizer))
+            }
+            Model::Masked(..) => open_masked(weights, None, &[], None).map(|opened| (opened.weights, opened.tokenizer)),
         }?;
         if tokenizer.identity().sha256 != self.sets.train.identity().sha256 {
             bail!(

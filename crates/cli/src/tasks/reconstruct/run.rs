@@ -58,7 +58,9 @@ impl RecipeTask for Reconstruct {
     }
 
     fn begin_from(&mut self, init: &InitConfig) -> Result<String> {
-        let opened = checkpoint::open_autoencoder(Some(&init.checkpoint), None, &[]).context("init.checkpoint")?;
+        let opened = checkpoint::read(Some(&init.checkpoint))
+            .and_then(|weights| checkpoint::open_autoencoder(weights, None, &[]))
+            .context("init.checkpoint")?;
         if init.new_head {
             bail!("init.new_head is for classifiers: an autoencoder has no head");
         }

@@ -54,6 +54,10 @@ impl Tokenizer for Bytes {
         u8::try_from(id).is_ok_and(|byte| begins_within_word(&[byte]))
     }
 
+    fn keeps_text(&self) -> bool {
+        true
+    }
+
     fn definition(&self) -> Option<Definition> {
         Some(Definition::Bytes)
     }

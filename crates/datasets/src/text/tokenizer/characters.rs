@@ -89,6 +89,10 @@ impl Tokenizer for Characters {
         self.vocabulary.get(id as usize).is_some_and(|character| character.is_alphanumeric())
     }
 
+    fn keeps_text(&self) -> bool {
+        true
+    }
+
     fn definition(&self) -> Option<Definition> {
         Some(Definition::Characters { vocabulary: self.vocabulary.iter().collect() })
     }

@@ -97,6 +97,10 @@ impl Tokenizer for Gpt2 {
         self.continues.get(id as usize).copied().unwrap_or(false)
     }
 
+    fn keeps_text(&self) -> bool {
+        true
+    }
+
     fn definition(&self) -> Option<Definition> {
         Some(Definition::Gpt2)
     }

@@ -97,6 +97,11 @@ pub trait Tokenizer: Send + Sync {
     /// `##`, elsewhere those that begin with a letter or digit, or within a character (a word there begins at its space).
     fn continues_word(&self, id: u32) -> bool;
 
+    /// Whether decoding surely gives back the text that was encoded, every byte of it: WordPiece keeps no line ends.
+    fn keeps_text(&self) -> bool {
+        false
+    }
+
     /// What it can be made from again; `None` for a tokenizer of one's own, which then has to be provided on reading.
     fn definition(&self) -> Option<Definition>;
 
