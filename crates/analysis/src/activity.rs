@@ -5,7 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
+use torch_extras::counts::activity;
 use whitebox_model::probe::{Probe, Site};
 
 use crate::stats::{Running, Stat};
@@ -74,18 +75,13 @@ impl ActivityProbe {
         }
         layer.site = Some(site);
         let (batch, tokens, atoms) = value.size3()?;
-        let value = value.detach().f_to_kind(Kind::Float)?;
-        // By sample and atom: both the shares and the counts are sums of it. Float holds whole numbers up to 2^24.
-        let active =
-            value.f_gt(0.0)?.f_to_kind(Kind::Float)?.f_sum_dim_intlist([1i64].as_slice(), false, Kind::Float)?;
-        let active = active.f_to_kind(Kind::Double)?;
-        let of_sample = Vec::<f64>::try_from(active.f_sum_dim_intlist([1i64].as_slice(), false, None)?)?;
-        layer.active.extend(of_sample.iter().map(|count| count / (tokens * atoms) as f64));
+        let (by_atom, by_size) = counts(&value.detach())?;
+        let of_sample = Vec::<i64>::try_from(by_atom.f_sum_dim_intlist([1i64].as_slice(), false, Kind::Int64)?)?;
+        layer.active.extend(of_sample.iter().map(|count| *count as f64 / (tokens * atoms) as f64));
         layer.tokens += (batch * tokens).unsigned_abs();
-        let counts = active.f_sum_dim_intlist([0i64].as_slice(), false, Kind::Int64)?;
-        layer.counts = Some(added(layer.counts.take(), counts)?);
-        let inactive = (batch * tokens * atoms) - of_sample.iter().sum::<f64>() as i64;
-        layer.sizes = Some(added(layer.sizes.take(), by_size(&value, inactive)?)?);
+        let by_atom = by_atom.f_sum_dim_intlist([0i64].as_slice(), false, Kind::Int64)?;
+        layer.counts = Some(added(layer.counts.take(), by_atom)?);
+        layer.sizes = Some(added(layer.sizes.take(), by_size)?);
         Ok(())
     }
 }
@@ -116,17 +112,30 @@ fn added(sum: Option<Tensor>, more: Tensor) -> Result<Tensor> {
     }
 }
 
-/// How many of the numbers above zero fall into each of the [`CLASSES`]; `inactive` are not above zero, and are counted with the smallest at first: to pick the others
-/// out would take longer than to class them all.
-fn by_size(values: &Tensor, inactive: i64) -> Result<Tensor> {
+/// Active entries, of every sample by atom, `[B, m]`, and of all by size, `[CLASSES]`: on the CPU by `torch_extras::counts`, in tensor operations elsewhere.
+fn counts(code: &Tensor) -> Result<(Tensor, Tensor)> {
+    match (code.device(), code.kind()) {
+        (Device::Cpu, Kind::Float | Kind::Double | Kind::BFloat16) => {
+            let (by_atom, by_size) = activity(&code.f_contiguous()?, &bounds())?;
+            Ok((by_atom, by_size.f_sum_dim_intlist([0i64].as_slice(), false, Kind::Int64)?))
+        }
+        _ => by_tensors(code),
+    }
+}
+
+/// Where the classes but the first begin.
+fn bounds() -> Vec<f64> {
     let width = (MOST / LEAST).log10() / CLASSES as f64;
-    let mut class = values.f_clamp(LEAST, MOST)?;
-    let _ = class.f_log10_()?.f_sub_scalar_(LEAST.log10())?.f_div_scalar_(width)?;
-    // As whole numbers, where what is no number has become one and goes to the ends, too.
-    let class = class.f_flatten(0, -1)?.f_to_kind(Kind::Int)?.f_clamp_(0, CLASSES - 1)?;
-    let counts = class.f_bincount::<Tensor>(None, CLASSES)?;
-    let _ = counts.f_get(0)?.f_sub_scalar_(inactive)?;
-    Ok(counts)
+    (1..CLASSES).map(|class| LEAST * 10f64.powf(class as f64 * width)).collect()
+}
+
+fn by_tensors(code: &Tensor) -> Result<(Tensor, Tensor)> {
+    let code = code.f_to_kind(Kind::Float)?;
+    let active = code.f_gt(0.0)?;
+    let by_atom = active.f_sum_dim_intlist([1i64].as_slice(), false, Kind::Int64)?;
+    let bounds = Tensor::f_from_slice(&bounds())?.f_to_kind(Kind::Float)?.f_to_device(code.device())?;
+    let classes = code.f_masked_select(&active)?.f_bucketize(&bounds, true, true)?;
+    Ok((by_atom, classes.f_bincount::<Tensor>(None, CLASSES)?))
 }
 
 impl Layer {
@@ -163,7 +172,6 @@ impl Probe for ActivityProbe {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tch::Device;
 
     #[test]
     fn atoms_and_sizes_are_counted() {
@@ -180,6 +188,23 @@ mod tests {
         assert!((found.sizes.iter().sum::<f64>() - 1.0).abs() < 1e-12);
         let class = |size: f64| ((size / LEAST).log10() / (MOST / LEAST).log10() * CLASSES as f64 + 1e-6) as usize;
         assert!((found.sizes[class(1.0)] - 0.6).abs() < 1e-12 && (found.sizes[class(10.0)] - 0.2).abs() < 1e-12);
+    }
+
+    #[test]
+    fn host_and_tensors_agree() {
+        tch::manual_seed(8);
+        let code = Tensor::randn([3, 50, 37], (Kind::Double, Device::Cpu)).exp() * 1e-2 - 5e-3;
+        // Ends and bounds, and what is no size at all.
+        let mut special = bounds();
+        special.extend([0.0, -0.0, 1e-45, 1e-30, LEAST, MOST, 1e30, f64::INFINITY, -1.0, f64::NEG_INFINITY, f64::NAN]);
+        code.get(1).get(0).narrow(0, 0, 37).copy_(&Tensor::from_slice(&special[..37]));
+        code.get(1).get(1).narrow(0, 0, special.len() as i64 - 37).copy_(&Tensor::from_slice(&special[37..]));
+        for kind in [Kind::Float, Kind::Double, Kind::BFloat16] {
+            let code = code.to_kind(kind);
+            let (host, tensors) = (counts(&code).unwrap(), by_tensors(&code).unwrap());
+            assert!(host.0.equal(&tensors.0) && host.1.equal(&tensors.1), "{kind:?}: {:?} {:?}", host.1, tensors.1);
+            assert_eq!(host.1.sum(None).int64_value(&[]), host.0.sum(None).int64_value(&[]));
+        }
     }
 
     #[test]

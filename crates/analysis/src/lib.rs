@@ -26,7 +26,6 @@ mod error;
 pub mod layerwise;
 pub mod metrics;
 pub mod operators;
-mod parts;
 pub mod pca;
 pub mod plots;
 pub mod positions;

@@ -23,6 +23,8 @@ use crate::{Error, Result};
 pub struct Operators {
     /// `[U_1 ... U_K]^T`, `[K p, d]`, head by head.
     pub u: Option<Tensor>,
+    /// What the model adds to the projection on the bases, `[K p]`; none where that is all.
+    pub shift: Option<Tensor>,
     /// Heads K.
     pub heads: i64,
     /// The dictionary, `[d, atoms]`; its columns are the atoms.
@@ -33,15 +35,6 @@ pub struct Operators {
     pub eta: f64,
     /// See [`eta`](Self::eta).
     pub lambda: f64,
-}
-
-impl Operators {
-    /// The same operators on the same tensors.
-    pub(crate) fn share(&self) -> Self {
-        let [u, dictionary, output] =
-            [&self.u, &self.dictionary, &self.output].map(|t| t.as_ref().map(Tensor::shallow_clone));
-        Operators { u, heads: self.heads, dictionary, output, eta: self.eta, lambda: self.lambda }
-    }
 }
 
 /// What is known of a layer's operators; a part is missing where the layer has no such operator.
@@ -227,6 +220,7 @@ mod tests {
         let q = orthogonal(12);
         let operators = Operators {
             u: Some(q.shallow_clone()),
+            shift: None,
             heads: 3,
             dictionary: Some(q.shallow_clone()),
             output: Some(q.tr() * -0.7),

@@ -1,7 +1,7 @@
 //! Does each half of a layer do its job? The objective at three places of every layer, and the two steps between them.
 //!
 //! All at unit tokens: the columns of Z scaled to norm 1, as the theory takes them (NeurIPS 2023, section 2.3 and footnote 10), so that nothing is gained by growing.
-//! With alpha = d/(n eps^2), gamma = p/(n eps^2), eps^2 = [`EPS_SQUARED`]:
+//! With alpha = d/(n eps^2), gamma = p/(n eps^2), eps^2 = [`EPS_SQUARED`](crate::layerwise::EPS_SQUARED):
 //!
 //! ```text
 //! R(Z) = 1/2 logdet(I + alpha Z Z^T)     R^c(Z) = sum_k 1/2 logdet(I + gamma U_k^T Z Z^T U_k)     objective = R - R^c - lambda |Z|_1
@@ -13,19 +13,22 @@
 //!
 //! U is taken as it was learned, not made orthonormal. Departure from the released script: it scales tokens to unit norm in every head and measures the input of the
 //! attention alone, which is [`layerwise`](crate::layerwise)'s figure. The proximal step is MM-prox from the same tokens (NeurIPS, App. A.3): for CRATE's ISTA, which
-//! replaces R by a dictionary, it says how near that comes.
+//! replaces R by a dictionary, it says how near that comes. Float tokens are multiplied as floats, which agrees with float64 products to 1e-5 of a value (tested, tokens
+//! that are nearly one among them); what the released script measures is in float64 throughout.
+
+mod directions;
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
+use torch_extras::steps::Bases;
 use whitebox_model::probe::{Probe, Site};
 
-use crate::layerwise::EPS_SQUARED;
 use crate::operators::Operators;
-use crate::parts;
-use crate::rate::{NORM_FLOOR, rates};
 use crate::stats::{Running, Stat};
 use crate::{Error, Result};
+
+pub use directions::compression_gradient;
 
 /// The objective and its parts at one place, over samples.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -72,18 +75,19 @@ pub struct StepStats {
 pub struct StepsProbe<'a> {
     operators: &'a [Operators],
     layers: BTreeMap<usize, Layer>,
-    /// Z^l of the layer at hand, part by part of the batch, and what was seen of that layer.
-    tokens: Vec<Tokens>,
+    /// Z^l of the layer at hand, and what was seen of that layer.
+    start: Option<Tokens>,
     seen: BTreeMap<Site, Tensor>,
     failed: Option<Error>,
 }
 
-const SITES: [Site; 6] = [Site::Embed, Site::AttentionInput, Site::MssaOut, Site::ZHalf, Site::IstaInput, Site::ZOut];
+const SITES: [Site; 7] =
+    [Site::Embed, Site::AttentionInput, Site::Uz, Site::MssaOut, Site::ZHalf, Site::IstaInput, Site::ZOut];
 
 impl<'a> StepsProbe<'a> {
     /// A probe for a model whose layers have these operators, in order.
     pub fn new(operators: &'a [Operators]) -> Self {
-        StepsProbe { operators, layers: BTreeMap::new(), tokens: Vec::new(), seen: BTreeMap::new(), failed: None }
+        StepsProbe { operators, layers: BTreeMap::new(), start: None, seen: BTreeMap::new(), failed: None }
     }
 
     /// The layers in order.
@@ -98,32 +102,25 @@ impl<'a> StepsProbe<'a> {
     }
 
     fn take(&mut self, number: usize, site: Site, value: &Tensor) -> Result<()> {
-        let value = value.detach();
-        if site == Site::Embed {
-            self.tokens = parts::each(parts::split(&value)?, |part| Tokens::of(&part))?;
-            return Ok(());
-        }
-        self.seen.insert(site, value);
-        if site != Site::ZOut {
-            return Ok(());
-        }
-        let none = Operators::default();
-        let operators = self.operators.get(number).unwrap_or(&none);
-        let mut given: Vec<Given> = Vec::new();
-        let mut start = std::mem::take(&mut self.tokens).into_iter();
-        for (site, value) in std::mem::take(&mut self.seen) {
-            for (i, part) in parts::split(&value)?.into_iter().enumerate() {
-                if given.len() == i {
-                    given.push((start.next(), BTreeMap::new(), operators.share()));
-                }
-                given[i].1.insert(site, part);
+        // On the CPU in a kind that its functions know.
+        let value = match (value.device(), value.kind()) {
+            (_, Kind::Float | Kind::Double) | (Device::Cpu, Kind::BFloat16) => value.detach().f_contiguous()?,
+            _ => value.detach().f_to_kind(Kind::Float)?.f_contiguous()?,
+        };
+        match site {
+            Site::Embed => self.start = Some(Tokens::of(value, None, self.operators.first())?),
+            Site::ZOut => {
+                let end = Tokens::of(value, self.operators.get(number), self.operators.get(number + 1))?;
+                let (start, seen) = (self.start.take(), std::mem::take(&mut self.seen));
+                let none = Operators::default();
+                let found = measure(start.as_ref(), &seen, &end, self.operators.get(number).unwrap_or(&none))?;
+                self.layers.entry(number).or_default().take(&found);
+                // What comes out of a layer goes into the next.
+                self.start = Some(end);
             }
-        }
-        let layer = self.layers.entry(number).or_default();
-        for (end, found) in parts::each(given, |(start, seen, operators)| measure(start, &seen, &operators))? {
-            layer.take(&found);
-            // What comes out of a layer goes into the next.
-            self.tokens.push(end);
+            _ => {
+                self.seen.insert(site, value);
+            }
         }
         Ok(())
     }
@@ -240,133 +237,85 @@ struct Found {
     sparsity: Option<OfStep>,
 }
 
-/// Tokens at one place, scaled to norm 1, with each sample's numbers that depend on nothing else.
+/// Tokens at one place with each sample's numbers.
 struct Tokens {
     /// `[B, n, d]`.
-    unit: Tensor,
+    z: Tensor,
     rate: Vec<f64>,
-    /// |Z|_1.
+    /// |Z|_1 of unit tokens.
     size: Vec<f64>,
+    /// R^c against the bases of the layer that they come from, or are in, and of the one that they go into.
+    compression: [Option<Vec<f64>>; 2],
 }
 
-/// What came into a layer, what was seen of it, and its operators, for some samples.
-type Given = (Option<Tokens>, BTreeMap<Site, Tensor>, Operators);
-
-/// Measures some samples in a layer. Gives what came out of it, too.
-fn measure(start: Option<Tokens>, seen: &BTreeMap<Site, Tensor>, operators: &Operators) -> Result<(Tokens, Found)> {
+/// Measures a batch in a layer: what came in, what was seen, what goes out.
+fn measure(
+    start: Option<&Tokens>,
+    seen: &BTreeMap<Site, Tensor>,
+    end: &Tokens,
+    operators: &Operators,
+) -> Result<Found> {
     let lambda = operators.lambda;
-    let end = Tokens::of(&seen[&Site::ZOut])?;
-    let half = seen.get(&Site::ZHalf).map(Tokens::of).transpose()?;
-    let at = |tokens: Option<&Tokens>| tokens.map(|tokens| tokens.at_place(operators)).transpose();
-    let places = [at(start.as_ref())?, at(half.as_ref())?, at(Some(&end))?];
+    let half = seen.get(&Site::ZHalf).map(|z| Tokens::of(z.shallow_clone(), Some(operators), None)).transpose()?;
+    let places = [
+        start.map(|tokens| tokens.at_place(&tokens.compression[1], lambda)),
+        half.as_ref().map(|tokens| tokens.at_place(&tokens.compression[0], lambda)),
+        Some(end.at_place(&end.compression[0], lambda)),
+    ];
     let [before, behind] = [0, 1].map(|i| places[i].as_ref().and_then(|place| place.compression.as_ref()));
     let mut attention = None;
     if let (Some(u), Some(before), Some(behind), Some(input), Some(added)) =
         (&operators.u, before, behind, seen.get(&Site::AttentionInput), seen.get(&Site::MssaOut))
     {
-        let alignments = cosines(added, &-compression_gradient(&unit(input)?, u, operators.heads)?)?;
+        let u = bases(u, input)?;
+        let uz = match (seen.get(&Site::Uz), &operators.shift) {
+            (Some(uz), None) => uz.shallow_clone(),
+            (Some(uz), Some(shift)) => uz.f_sub(&shift.detach().f_to_kind(uz.kind())?)?,
+            (None, _) => input.f_linear(&u.f_to_kind(input.kind())?, None::<&Tensor>)?,
+        };
+        let bases = Bases { u: &u, heads: operators.heads };
+        let alignments = directions::attention_alignment(input, &uz, added, bases)?.try_into()?;
         attention = Some(OfStep { changes: behind.iter().zip(before).map(|(b, a)| b - a).collect(), alignments });
     }
     let mut sparsity = None;
     if let (true, Some(input)) = (operators.dictionary.is_some(), seen.get(&Site::IstaInput)) {
-        let h = Tokens::of(input)?;
-        let change = |i: usize| lambda * (end.size[i] - h.size[i]) - (end.rate[i] - h.rate[i]);
-        let alignments = cosines(&end.unit.f_sub(&h.unit)?, &proximal_step(&h.unit, lambda)?)?;
-        sparsity = Some(OfStep { changes: (0..end.rate.len()).map(change).collect(), alignments });
+        let numbers = directions::sparsity_alignment(input, &end.z, lambda)?;
+        let (rate, size, alignments) = (column(&numbers, 0)?, column(&numbers, 1)?, column(&numbers, 2)?);
+        let change = |i: usize| lambda * (end.size[i] - size[i]) - (end.rate[i] - rate[i]);
+        sparsity = Some(OfStep { changes: (0..rate.len()).map(change).collect(), alignments });
     }
-    Ok((end, Found { places, attention, sparsity }))
+    Ok(Found { places, attention, sparsity })
 }
 
 impl Tokens {
-    fn of(z: &Tensor) -> Result<Tokens> {
-        let unit = unit(z)?;
-        let (_, n, d) = unit.size3()?;
-        // Token by token first: no tensor of absolute values comes to be.
-        let size = unit.f_norm_scalaropt_dim(1, [-1i64].as_slice(), false)?.f_sum_dim_intlist(
-            [1i64].as_slice(),
-            false,
-            Kind::Double,
-        )?;
-        let rate = rates(&unit, 1, over(d, n), false)?.try_into()?;
-        Ok(Tokens { unit, rate, size: size.try_into()? })
+    /// Measured against the bases of the layer that they are in or come from, and of the one that they go into.
+    fn of(z: Tensor, own: Option<&Operators>, next: Option<&Operators>) -> Result<Tokens> {
+        let with = |operators: Option<&Operators>| -> Result<Option<(Tensor, i64)>> {
+            let u = operators.and_then(|o| o.u.as_ref().map(|u| (u, o.heads)));
+            u.map(|(u, heads)| Ok((bases(u, &z)?, heads))).transpose()
+        };
+        let both = [with(own)?, with(next)?];
+        let given: Vec<_> = both.iter().flatten().map(|(u, heads)| Bases { u, heads: *heads }).collect();
+        let numbers = directions::place(&z, &given)?;
+        let behind = 2 + i64::from(both[0].is_some());
+        let own = both[0].as_ref().map(|_| column(&numbers, 2)).transpose()?;
+        let next = both[1].as_ref().map(|_| column(&numbers, behind)).transpose()?;
+        Ok(Tokens { z, rate: column(&numbers, 0)?, size: column(&numbers, 1)?, compression: [own, next] })
     }
 
-    fn at_place(&self, operators: &Operators) -> Result<AtPlace> {
-        let penalty = self.size.iter().map(|size| operators.lambda * size).collect();
-        Ok(AtPlace { rate: self.rate.clone(), compression: self.compression(operators)?, penalty })
-    }
-
-    /// R^c against a layer's subspaces, where it has them.
-    fn compression(&self, operators: &Operators) -> Result<Option<Vec<f64>>> {
-        let Some(u) = &operators.u else { return Ok(None) };
-        let projected = self.unit.f_linear(&u.f_to_kind(self.unit.kind())?, None::<&Tensor>)?;
-        let (_, n, width) = projected.size3()?;
-        let p = width / operators.heads;
-        Ok(Some(rates(&projected, operators.heads, over(p, n), false)?.try_into()?))
+    fn at_place(&self, compression: &Option<Vec<f64>>, lambda: f64) -> AtPlace {
+        let penalty = self.size.iter().map(|size| lambda * size).collect();
+        AtPlace { rate: self.rate.clone(), compression: compression.clone(), penalty }
     }
 }
 
-/// `size / (n eps^2)`: alpha of d dimensions, gamma of p.
-fn over(size: i64, n: i64) -> f64 {
-    size as f64 / (n as f64 * EPS_SQUARED)
+/// A number of every sample.
+fn column(numbers: &Tensor, i: i64) -> Result<Vec<f64>> {
+    Ok(Vec::try_from(numbers.f_select(1, i)?.f_contiguous()?)?)
 }
 
-/// Tokens scaled to norm 1, at least float32.
-fn unit(z: &Tensor) -> Result<Tensor> {
-    let z = if z.kind() == Kind::Double { z.shallow_clone() } else { z.f_to_kind(Kind::Float)? };
-    Ok(z.f_div(&z.f_norm_scalaropt_dim(2, [-1i64].as_slice(), true)?.f_clamp_min(NORM_FLOOR)?)?)
-}
-
-/// The cosine of two tensors of a sample's, sample by sample.
-fn cosines(a: &Tensor, b: &Tensor) -> Result<Vec<f64>> {
-    let [a, b] = [a, b].map(|t| t.f_flatten(1, -1).and_then(|t| t.f_to_kind(b.kind())));
-    let (a, b) = (a?, b?);
-    let dot = a.f_mul(&b)?.f_sum_dim_intlist([1i64].as_slice(), false, Kind::Double)?;
-    let norm = |t: &Tensor| t.f_norm_scalaropt_dim(2, [1i64].as_slice(), false)?.f_to_kind(Kind::Double);
-    let norms = norm(&a)?.f_mul(&norm(&b)?)?.f_clamp_min(f64::MIN_POSITIVE)?;
-    Ok(dot.f_div(&norms)?.try_into()?)
-}
-
-/// grad R^c = gamma sum_k U_k (I + gamma W_k W_k^T)^{-1} W_k, W_k = U_k^T Z, or with the smaller matrix W_k^T W_k: `[B, n, d]` (NeurIPS eq. 9).
-///
-/// # Shapes
-/// `z`: `[B, n, d]`, `u`: `[K p, d]`.
-///
-/// # Errors
-/// Shapes that do not fit each other.
-pub fn compression_gradient(z: &Tensor, u: &Tensor, heads: i64) -> Result<Tensor> {
-    let (batch, n, _) = z.size3()?;
-    let u = u.f_to_kind(z.kind())?;
-    let width = u.size2()?.0;
-    let p = width / heads;
-    let gamma = over(p, n);
-    let w = z.f_linear(&u, None::<&Tensor>)?.f_view([batch, n, heads, p])?.f_transpose(1, 2)?;
-    let solved = resolvent_times(&w, gamma)?;
-    Ok(solved.f_transpose(1, 2)?.f_reshape([batch, n, width])?.f_matmul(&u)?.f_mul_scalar(gamma)?)
-}
-
-/// `w (I + gamma w^T w)^{-1}` for token-major `w`, `[..., n, p]`.
-fn resolvent_times(w: &Tensor, gamma: f64) -> Result<Tensor> {
-    let size = w.size();
-    let [n, p] = [size[size.len() - 2], size[size.len() - 1]];
-    let turned = w.f_transpose(-2, -1)?;
-    let by_tokens = n < p;
-    let gram = if by_tokens { w.f_matmul(&turned)? } else { turned.f_matmul(w)? };
-    let matrix = gram.f_mul_scalar(gamma)?.f_add(&Tensor::f_eye(n.min(p), (w.kind(), w.device()))?)?;
-    let (factor, _info) = matrix.f_linalg_cholesky_ex(false, false)?;
-    match by_tokens {
-        true => Ok(w.f_cholesky_solve(&factor, false)?),
-        false => Ok(turned.f_cholesky_solve(&factor, false)?.f_transpose(-2, -1)?),
-    }
-}
-
-/// A step of MM-prox on `lambda |Z|_1 - R(Z)` over non-negative Z, from `h`: `prox(h + grad R / L) - h`, `L = 9 alpha / 4`.
-fn proximal_step(h: &Tensor, lambda: f64) -> Result<Tensor> {
-    let (_, n, d) = h.size3()?;
-    let alpha = over(d, n);
-    let lipschitz = 9.0 * alpha / 4.0;
-    let mut step = resolvent_times(h, alpha)?;
-    let _ =
-        step.f_mul_scalar_(alpha / lipschitz)?.f_add_(h)?.f_sub_scalar_(lambda / lipschitz)?.f_relu_()?.f_sub_(h)?;
-    Ok(step)
+/// Bases in the kind that tokens are computed in.
+fn bases(u: &Tensor, tokens: &Tensor) -> Result<Tensor> {
+    let kind = if tokens.kind() == Kind::Double { Kind::Double } else { Kind::Float };
+    Ok(u.detach().f_to_device(tokens.device())?.f_to_kind(kind)?.f_contiguous()?)
 }

@@ -112,13 +112,15 @@ impl Block {
 
     /// `Z^l` to `Z^{l+1}`.
     ///
-    /// The released layer on the CPU is computed as one operation (`whole_layer.rs`), unless `probe` wants to see into it or steps are dropped.
+    /// The released layer on the CPU is computed as one operation (`whole_layer.rs`), unless steps are dropped or `probe` wants to see what does not come to be in
+    /// it, attention maps and residuals, or anything of it that hangs in autograd's graph.
     ///
     /// # Shapes
     /// `z`: `[B, n, d]` to `[B, n, d]`.
     pub fn forward(&self, z: &Tensor, layer: usize, probe: &mut dyn Probe) -> Tensor {
-        if let Some(whole) = self.parts().filter(|parts| parts.fit(z) && !wants_inside(probe, layer)) {
-            let out = whole.forward(z);
+        let can_show = |parts: &Parts<'_>| !wants_inside(probe, layer) || parts.can_show(z, layer, probe);
+        if let Some(whole) = self.parts().filter(|parts| parts.fit(z) && can_show(parts)) {
+            let out = whole.forward(z, layer, probe);
             show(probe, layer, Site::ZOut, &out);
             return out;
         }

@@ -23,6 +23,7 @@ use torch_extras::{attention, function};
 use crate::ista::Ista;
 use crate::layers::{LayerNorm, Linear, computing_kind, without_autocast};
 use crate::mssa::{Mssa, attention_fits};
+use crate::probe::{Probe, Site, show};
 
 /// The parts of the layer.
 pub(crate) struct Parts<'a> {
@@ -46,32 +47,47 @@ impl Parts<'_> {
             && (self.ista.kept.is_some() || self.ista.one_product(z))
     }
 
+    /// Whether the layer can show `probe` what it wants of the inside: nothing that does not come to be here, and outside of autograd's graph.
+    pub fn can_show(&self, z: &Tensor, layer: usize, probe: &dyn Probe) -> bool {
+        let never = [Site::Attention, Site::IstaResidual].iter().any(|&site| probe.wants(layer, site));
+        !never && computing_kind(z) == z.kind() && !function::recorded(&self.inputs(z)).unwrap_or(true)
+    }
+
+    /// The tokens and the parameters by which there is a gradient.
+    fn inputs<'t>(&'t self, z: &'t Tensor) -> Vec<&'t Tensor> {
+        let Parts { norm1, mssa, output, norm2, ista } = *self;
+        let projected = norm1.parameters().chain([&mssa.u]).chain(output.parameters());
+        [z].into_iter().chain(projected).chain(norm2.parameters()).chain([&ista.dictionary]).collect()
+    }
+
     /// `Z^l` to `Z^{l+1}`.
     ///
     /// # Shapes
     /// `z`: `[B, n, d]` to `[B, n, d]`.
-    pub fn forward(&self, z: &Tensor) -> Tensor {
+    pub fn forward(&self, z: &Tensor, layer: usize, probe: &mut dyn Probe) -> Tensor {
         let kind = computing_kind(z);
         let _plain = without_autocast(z.device());
         // Sums over bf16 rows, and what is added to them, are float32.
         let number = if kind == Kind::BFloat16 { Kind::Float } else { kind };
-        let Parts { norm1, mssa, output, norm2, ista } = *self;
+        let Parts { mssa, ista, .. } = *self;
         let (heads, scale) = (mssa.head_count(), mssa.scale());
-        let (out, kept) = tch::no_grad(|| self.compute(z, kind, number));
-        let (Some(kept), Some((scale1, shift1)), Some((scale2, shift2)), Some(bias)) =
-            (kept, &norm1.affine, &norm2.affine, &output.bias)
-        else {
-            return out;
-        };
-        let inputs = [z, scale1, shift1, &mssa.u, &output.weight, bias, scale2, shift2, &ista.dictionary];
-        let kept = kept.each_ref();
+        let (out, kept) = tch::no_grad(|| self.compute(z, kind, number, layer, probe));
+        let Some(kept) = kept else { return out };
         let back = backward(kind, heads, scale, ista.dictionary_gradient());
-        function::attach("CRATE layer", &[&out], &inputs, &kept, back).expect("all tensors are defined");
+        let kept = kept.each_ref();
+        function::attach("CRATE layer", &[&out], &self.inputs(z), &kept, back).expect("all tensors are defined");
         out
     }
 
     /// The result, and what the backward pass wants of it; nothing for a folded layer, which has none.
-    fn compute(&self, z: &Tensor, kind: Kind, number: Kind) -> (Tensor, Option<[Tensor; KEPT]>) {
+    fn compute(
+        &self,
+        z: &Tensor,
+        kind: Kind,
+        number: Kind,
+        layer: usize,
+        probe: &mut dyn Probe,
+    ) -> (Tensor, Option<[Tensor; KEPT]>) {
         let Parts { norm1, mssa, output, norm2, ista } = *self;
         let fits = "`fit` has looked at the shapes";
         let to_number = |t: &Tensor| t.to_kind(number);
@@ -85,11 +101,21 @@ impl Parts<'_> {
         let norm = |i: usize, eps| Some(Norm { affine: affine[i].as_ref().map(|(s, t)| (s, t)), eps });
 
         let project = Map { norm: norm(0, norm1.eps), bias: shift.as_ref(), ..Map::new(&u) };
+        show_normalised(probe, layer, Site::AttentionInput, &x, norm1);
         let (w, statistics1) = project.forward(&x).expect(fits);
+        show(probe, layer, Site::Uz, &w);
         let (o, logarithms) =
             attention::subspace_attention(&w, mssa.head_count(), mssa.scale()).expect("the projection fits");
         let add = Map { bias: bias.as_ref(), residual: Some(&x), ..Map::new(&weight) };
-        let half = add.forward(&o).expect(fits).0;
+        let half = if probe.wants(layer, Site::MssaOut) {
+            let step = Map { residual: None, ..add }.forward(&o).expect(fits).0;
+            show(probe, layer, Site::MssaOut, &step);
+            &x + step
+        } else {
+            add.forward(&o).expect(fits).0
+        };
+        show(probe, layer, Site::ZHalf, &half);
+        show_normalised(probe, layer, Site::IstaInput, &half, norm2);
         let sparsify = Map { norm: norm(1, norm2.eps), bias: threshold.as_ref(), relu: true, ..Map::new(&step) };
         let (out, statistics2) = sparsify.forward(&half).expect(fits);
 
@@ -101,6 +127,13 @@ impl Parts<'_> {
             scale2, shift2, d,
         ];
         (out, Some(kept))
+    }
+}
+
+/// Shows what goes through `norm`, unless its scale and shift come later: that is not what the site names.
+fn show_normalised(probe: &mut dyn Probe, layer: usize, site: Site, z: &Tensor, norm: &LayerNorm) {
+    if norm.affine.is_some() && probe.wants(layer, site) {
+        probe.see(layer, site, &norm.forward(z));
     }
 }
 

@@ -209,6 +209,29 @@ fn the_whole_layer_shows_its_tokens() {
     }
 }
 
+/// Without gradients the layer stays whole for a probe of its inside, too: what it shows is what a layer op by op shows.
+#[test]
+fn the_whole_layer_shows_its_inside() {
+    let sites = [Site::AttentionInput, Site::Uz, Site::MssaOut, Site::ZHalf, Site::IstaInput, Site::ZOut];
+    for form in [IstaForm::Auto, IstaForm::OneProduct] {
+        let config = config(form);
+        let _drawing = seeded(3);
+        let store = nn::VarStore::new(Device::Cpu);
+        let model = config.build(&store.root()).unwrap();
+        let images = Tensor::randn([3, 2, 16, 24], (Kind::Float, Device::Cpu));
+        let mut by_ops = Recorder::new(&sites);
+        let _ = model.forward(&images, &mut by_ops).unwrap();
+        let mut whole = Recorder::new(&sites);
+        let _ = tch::no_grad(|| model.forward(&images, &mut whole)).unwrap();
+        assert_eq!(whole.seen.len(), by_ops.seen.len());
+        for ((a, site, shown), (b, same, expected)) in whole.seen.iter().zip(&by_ops.seen) {
+            assert_eq!((a, site), (b, same), "in the same order");
+            assert_close(shown, expected, 1e-6, site.name());
+            assert!(!shown.requires_grad() && expected.requires_grad());
+        }
+    }
+}
+
 /// Layers computed again in the backward pass give what layers kept give: in every model, and in what autocast computes too.
 #[test]
 fn recomputed_layers_give_the_same_gradients() {

@@ -1,7 +1,8 @@
 //! The CPU kernels of this crate beside the libtorch operations that they stand for, at the shape of CRATE-T's layers on 16 images of 224 px.
 //!
 //! `attention` and `attention_backward` against fused attention with one tensor for all three inputs; `map` (LayerNorm, product, bias, residual, ReLU) and
-//! `back` (ReLU, product and LayerNorm backwards) against the same ops one by one; `weight_gradient` against a transposed product.
+//! `back` (ReLU, product and LayerNorm backwards) against the same ops one by one; `weight_gradient` against a transposed product. `steps` stand for what
+//! takes some forty operations.
 
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use tch::{Device, Kind, Tensor};
 use torch_extras::attention::{subspace_attention, subspace_attention_backward};
 use torch_extras::heap::keep_freed_blocks;
 use torch_extras::rows::{Back, Map, Norm, weight_gradient};
+use torch_extras::steps::{Bases, attention_alignment, place, sparsity_alignment};
 
 const BATCH: i64 = 16;
 const TOKENS: i64 = 197;
@@ -106,5 +108,20 @@ fn rows(c: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, attention, rows);
+/// What the halves of a layer are measured by; a sample is one element.
+fn steps(c: &mut Criterion) {
+    let [z, end, added, uz] = [0; 4].map(|_| normal(&[BATCH, TOKENS, D], Kind::Float));
+    let u = normal(&[D, D], Kind::Float) * 0.05;
+    let bases = Bases { u: &u, heads: HEADS };
+    let mut group = group(c, Kind::Float, "steps", BATCH);
+    group.bench_function("rate", |b| b.iter(|| place(&z, &[], 0.01).expect("the shapes fit")));
+    group.bench_function("compression", |b| b.iter(|| place(&z, &[bases], 0.01).expect("the shapes fit")));
+    group.bench_function("attention", |b| {
+        b.iter(|| attention_alignment(&z, &uz, &added, bases, 0.01).expect("the shapes fit"))
+    });
+    group.bench_function("sparsity", |b| b.iter(|| sparsity_alignment(&z, &end, 0.1, 0.01).expect("the shapes fit")));
+    group.finish();
+}
+
+criterion_group!(benches, attention, rows, steps);
 criterion_main!(benches);

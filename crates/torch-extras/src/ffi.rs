@@ -83,6 +83,38 @@ unsafe extern "C" {
         unit_norm: bool,
         result: *mut *mut C_tensor,
     ) -> *mut c_char;
+    pub(crate) fn te_place(
+        z: *const C_tensor,
+        count: usize,
+        bases: List,
+        heads: *const i64,
+        eps_squared: f64,
+        found: *mut *mut C_tensor,
+    ) -> *mut c_char;
+    pub(crate) fn te_attention_alignment(
+        input: *const C_tensor,
+        uz: *const C_tensor,
+        added: *const C_tensor,
+        u: *const C_tensor,
+        heads: i64,
+        eps_squared: f64,
+        found: *mut *mut C_tensor,
+    ) -> *mut c_char;
+    pub(crate) fn te_sparsity_alignment(
+        h: *const C_tensor,
+        end: *const C_tensor,
+        lambda: f64,
+        eps_squared: f64,
+        found: *mut *mut C_tensor,
+    ) -> *mut c_char;
+    pub(crate) fn te_activity(
+        code: *const C_tensor,
+        bounds: *const f64,
+        bound_count: i64,
+        by_atom: *mut *mut C_tensor,
+        by_size: *mut *mut C_tensor,
+    ) -> *mut c_char;
+    pub(crate) fn te_nonzero(z: *const C_tensor, found: *mut *mut C_tensor) -> *mut c_char;
     pub(crate) fn te_weight_gradient(g: *const C_tensor, h: *const C_tensor, result: *mut *mut C_tensor)
     -> *mut c_char;
     pub(crate) fn te_rng_get(device: i32, state: *mut *mut C_tensor) -> *mut c_char;
@@ -103,6 +135,7 @@ unsafe extern "C" {
         scale: f64,
         gradient: *mut *mut C_tensor,
     ) -> *mut c_char;
+    pub(crate) fn te_recorded(count: usize, inputs: List, found: *mut bool) -> *mut c_char;
     pub(crate) fn te_attach(
         label: *const c_char,
         output_count: usize,

@@ -19,6 +19,18 @@ pub type Gradients = std::result::Result<Vec<Option<Tensor>>, Box<dyn std::error
 
 type Backward = Box<dyn Fn(&[Tensor], &[Option<Tensor>]) -> Gradients + Send>;
 
+/// Whether autograd records what is computed from these tensors.
+///
+/// # Errors
+/// Undefined tensors.
+pub fn recorded(inputs: &[&Tensor]) -> Result<bool> {
+    let list: Vec<_> = inputs.iter().map(|t| t.as_ptr()).collect();
+    let mut found = false;
+    // SAFETY: an array of pointers to live tensors, and room for the answer.
+    check(unsafe { ffi::te_recorded(list.len(), list.as_ptr(), &mut found) })?;
+    Ok(found)
+}
+
 /// Ties `outputs`, computed from `inputs` without a graph, to them: in a backward pass `backward` is given the tensors `saved` and the gradients
 /// of the outputs (`None` where none arrives) and returns those of the inputs. Without gradients to be computed nothing happens.
 ///

@@ -7,6 +7,7 @@
 
 pub mod attention;
 pub mod autocast;
+pub mod counts;
 pub mod cuda;
 mod error;
 mod ffi;
@@ -17,5 +18,6 @@ pub mod pth;
 pub mod rates;
 pub mod rng;
 pub mod rows;
+pub mod steps;
 
 pub use error::{Error, Result};

@@ -22,12 +22,13 @@ impl Operators {
                     OutputMap::Free => named(format!("{at}.0.fn.to_out.0.weight")),
                     OutputMap::Tied => None,
                 });
-                Operators { u, heads: c.heads, dictionary, output, eta: c.eta, lambda: c.lambda }
+                Operators { u, shift: None, heads: c.heads, dictionary, output, eta: c.eta, lambda: c.lambda }
             }
             ModelConfig::CrateAlpha(c) => {
                 let at = format!("transformer.layers.{l}");
                 Operators {
                     u: named(format!("{at}.0.fn.qkv.weight")),
+                    shift: None,
                     heads: c.heads,
                     dictionary: named(format!("{at}.1.fn.D")),
                     output: named(format!("{at}.0.fn.to_out.0.weight")),
@@ -37,6 +38,7 @@ impl Operators {
             }
             ModelConfig::Tost(c) => Operators {
                 u: named(format!("blocks.{l}.attn.qkv.weight")),
+                shift: named(format!("blocks.{l}.attn.qkv.bias")),
                 heads: c.heads,
                 output: named(format!("blocks.{l}.attn.to_out.0.weight")),
                 ..Operators::default()

@@ -5,10 +5,11 @@
 #error "without -fopenmp at::parallel_for runs on one thread"
 #endif
 
-#include "kernels.h"
+#include "tiles.h"
 
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
+#include <ATen/ops/empty.h>
 
 #include <algorithm>
 #include <atomic>
@@ -40,6 +41,9 @@ public:
     return reinterpret_cast<T *>(piece);
   }
   void clear() { taken = 0; }
+  // What is taken now, and to give back what was taken since: memory that is used again is in the cache.
+  size_t used() const { return taken; }
+  void give_back(size_t used) { taken = used; }
 
   static constexpr size_t LINE = 64;
   static constexpr size_t rounded(size_t bytes) { return (bytes + LINE - 1) / LINE * LINE; }
@@ -76,4 +80,15 @@ template <typename Work> void over_blocks(int64_t items, int64_t block, size_t b
       work(b * block, std::min(items, (b + 1) * block), scratch);
     }
   });
+}
+
+// The right factor of a product packed, by all threads: row and column are the distances between its elements, one of them 1.
+template <typename S> at::Tensor packed(const at::Tensor &weight, int64_t row, int64_t column, int64_t k, int64_t n) {
+  using N = kernels::Number<S>;
+  auto panels = at::empty({tiles::packed_size<S>(k, n)}, at::TensorOptions(c10::CppTypeToScalarType<N>::value));
+  const S *from = weight.data_ptr<S>();
+  N *to = panels.template data_ptr<N>();
+  over_blocks(tiles::padded<S>(n) / tiles::WIDTH<S>, 1, 0,
+              [&](int64_t first, int64_t last, Scratch &) { tiles::pack(from, row, column, k, n, first, last, to); });
+  return panels;
 }

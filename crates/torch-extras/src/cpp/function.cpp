@@ -63,9 +63,15 @@ struct Callback : torch::autograd::Node {
   }
 };
 
+bool recorded(const std::vector<at::Tensor> &inputs) { return at::GradMode::is_enabled() && torch::autograd::any_variable_requires_grad(inputs); }
+
 } // namespace
 
 extern "C" {
+
+char *te_recorded(size_t count, List inputs, bool *found) {
+  return guarded([&] { *found = recorded(borrow(inputs, count)); });
+}
 
 // Ties `outputs` (changed in place) to `inputs`. The closure is taken over in every case; `drop` frees it.
 char *te_attach(const char *label, size_t output_count, List outputs, size_t input_count, List inputs, size_t saved_count, List saved,
@@ -75,7 +81,7 @@ char *te_attach(const char *label, size_t output_count, List outputs, size_t inp
     auto node = std::shared_ptr<Callback>(new Callback(label, call, drop, closure, input_count), torch::autograd::deleteNode);
     taken = true;
     auto in = borrow(inputs, input_count), out = borrow(outputs, output_count), keep = borrow(saved, saved_count);
-    if (!at::GradMode::is_enabled() || !torch::autograd::any_variable_requires_grad(in)) return;
+    if (!recorded(in)) return;
     for (const auto &output : out) TORCH_CHECK(!output.requires_grad(), label, ": an output hangs in a graph already");
     node->set_next_edges(torch::autograd::collect_next_edges(in));
     for (auto &output : out) torch::autograd::set_history(output, node);

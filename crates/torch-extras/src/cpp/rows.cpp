@@ -24,17 +24,6 @@ using kernels::Number;
 // Rows that a thread takes at a time: few enough that all end together, a multiple of a strip.
 template <typename S> int64_t block() { return 2 * tiles::height<S>(); }
 
-// The right factor packed, by all threads: row and column are the distances between its elements, one of them 1.
-template <typename S> at::Tensor packed(const at::Tensor &weight, int64_t row, int64_t column, int64_t k, int64_t n) {
-  using N = Number<S>;
-  auto panels = at::empty({tiles::packed_size<S>(k, n)}, at::TensorOptions(c10::CppTypeToScalarType<N>::value));
-  const S *from = weight.data_ptr<S>();
-  N *to = panels.template data_ptr<N>();
-  over_blocks(tiles::padded<S>(n) / tiles::WIDTH<S>, 1, 0,
-              [&](int64_t first, int64_t last, Scratch &) { tiles::pack(from, row, column, k, n, first, last, to); });
-  return panels;
-}
-
 // Strips of a block's rows, as high as a tile, each with the one that this thread is likely to work on next.
 template <typename S, typename Work> void over_strips(int64_t rows, int64_t first, int64_t last, Work &&work) {
   const int64_t height = tiles::height<S>(), others = (at::get_num_threads() - 1) * block<S>();

@@ -156,6 +156,8 @@ template <typename S> Left<S> columns(const S *a, int64_t row, int64_t k, int64_
   } \
   void norm_gradient(const NormRows<S> &r, int64_t rows) { chosen<S>.norm_gradient(r, rows); }
 
+bool halves_are_fast() { return cpu == Cpu::amx; }
+
 template <typename S> int64_t height() { return on_amx<S>() ? amx::ROWS_AT_ONCE : 12; }
 template int64_t height<float>();
 template int64_t height<double>();

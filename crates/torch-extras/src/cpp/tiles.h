@@ -27,6 +27,9 @@ constexpr int64_t ROOM = 16;
 template <typename S> int64_t height();
 constexpr int64_t HEIGHT = 32;
 
+// Whether products of bf16 are several times as fast as those of float.
+bool halves_are_fast();
+
 template <typename S> constexpr int64_t padded(int64_t n) { return (n + WIDTH<S> - 1) / WIDTH<S> * WIDTH<S>; }
 
 // Numbers of Number<S> that the packed form of a [k, n] matrix takes.

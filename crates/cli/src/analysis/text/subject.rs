@@ -144,6 +144,7 @@ impl Config {
                 let dictionary = if c.sparsify == Sparsify::Ista { "weight" } else { "D" };
                 Operators {
                     u: named(format!("{at}.attn.c_attn.weight")),
+                    shift: None,
                     heads: c.heads,
                     dictionary: named(format!("{at}.ista.{dictionary}")),
                     output: named(format!("{at}.attn.c_proj.weight")),
@@ -153,13 +154,15 @@ impl Config {
             }
             Config::Causal(LanguageConfig::TostGpt(c)) => {
                 let at = format!("transformer.h.{l}.attn");
-                let [u, output] = ["c_attn", "c_proj"].map(|name| named(format!("{at}.{name}.weight")));
-                Operators { u, heads: c.heads, output, ..Operators::default() }
+                let [u, shift, output] =
+                    ["c_attn.weight", "c_attn.bias", "c_proj.weight"].map(|name| named(format!("{at}.{name}")));
+                Operators { u, shift, heads: c.heads, output, ..Operators::default() }
             }
             Config::Masked(MaskedConfig::CrateBert(c)) => {
                 let at = format!("crate.encoder.layer.{l}");
                 Operators {
                     u: named(format!("{at}.attention.qkv.weight")),
+                    shift: None,
                     heads: c.heads,
                     dictionary: named(format!("{at}.ista.weight")),
                     output: named(format!("{at}.attention.dense.weight")),
