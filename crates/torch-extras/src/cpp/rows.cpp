@@ -13,9 +13,12 @@
 #include "border.h"
 #include "tiles.h"
 
+#include <ATen/ops/add.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/zeros.h>
+
+#include <unistd.h>
 
 namespace {
 
@@ -140,29 +143,69 @@ void backward(const Rows &r, const at::Tensor &dy, const at::Tensor *out, const 
   found.scale = total.select(0, 0), found.shift = total.select(0, 1), found.sum = total.select(0, 2);
 }
 
-// g^T h for g [rows, m] and h [rows, n], in pieces of the result that threads take one by one. Rows come some hundred at a time, as many as a core's
-// cache holds of both.
-template <typename S> void weight_gradient(int64_t rows, int64_t m, int64_t n, const at::Tensor &g, const at::Tensor &h, at::Tensor &result) {
+// How g^T h is cut for g [rows, m] and h [rows, n]: the result into pieces that fill a part of a core's cache, since both factors are packed once for each of
+// them; and the rows, whose sums are added in the end, where there are fewer pieces than threads.
+struct Cut {
+  int64_t high, broad, down, across, parts, length;
+
+  static constexpr int64_t LEAST_ROWS = 512, MOST_PARTS = 4;
+  Cut(int64_t rows, int64_t m, int64_t n, size_t number) : high(m), broad(n) {
+    const int64_t threads = at::get_num_threads(), room = second_level_cache() / 3 / number;
+    while (high * broad > room || pieces(m, n) * MOST_PARTS < threads) {
+      if (std::max(high, broad) <= 96) break;
+      auto &longer = high >= broad ? high : broad;
+      longer = (longer + 1) / 2;
+    }
+    down = (m + high - 1) / high, across = (n + broad - 1) / broad;
+    parts = std::min((threads + down * across - 1) / (down * across), std::max<int64_t>(1, rows / LEAST_ROWS));
+    length = (rows + parts - 1) / parts;
+  }
+  int64_t pieces(int64_t m, int64_t n) const { return ((m + high - 1) / high) * ((n + broad - 1) / broad); }
+
+  // In bytes; what is usual where the system does not say.
+  static int64_t second_level_cache() {
+#ifdef _SC_LEVEL2_CACHE_SIZE
+    static const int64_t found = sysconf(_SC_LEVEL2_CACHE_SIZE);
+    if (found > 0) return found;
+#endif
+    return 1 << 20;
+  }
+};
+
+// g^T h to `to`, [parts, m, n], a sum for each part of the rows. Rows come some hundred at a time, as many as the cache holds of both beside the piece.
+template <typename S> void weight_gradient(const Cut &cut, int64_t rows, int64_t m, int64_t n, const S *pg, const S *ph, Number<S> *to) {
   using N = Number<S>;
-  constexpr int64_t SIDE = 96, DEPTH = 256;
-  const S *pg = g.data_ptr<S>(), *ph = h.data_ptr<S>();
-  N *to = result.data_ptr<N>();
-  const int64_t across = (n + SIDE - 1) / SIDE, down = (m + SIDE - 1) / SIDE, wide = tiles::padded<S>(SIDE);
-  const size_t scratch = piece<N>(SIDE * wide) + piece<N>(tiles::packed_size<S>(DEPTH, SIDE)) + piece<S>((DEPTH + 1) * SIDE);
-  over_blocks(down * across, 1, scratch, [&](int64_t at, int64_t, Scratch &memory) {
-    const int64_t i = at / across * SIDE, j = at % across * SIDE, high = std::min(SIDE, m - i), broad = std::min(SIDE, n - j);
-    N *made = memory.take<N>(SIDE * wide), *panels = memory.take<N>(tiles::packed_size<S>(DEPTH, SIDE));
-    S *turned = memory.take<S>((DEPTH + 1) * SIDE);
-    for (int64_t r = 0; r < rows; r += DEPTH) {
-      const int64_t k = std::min(DEPTH, rows - r);
+  constexpr bool plain = std::is_same_v<S, N>;
+  constexpr int64_t DEPTH = plain ? 96 : 256, WIDTH = tiles::WIDTH<S>;
+  const int64_t wide = tiles::padded<S>(cut.broad), pieces = cut.down * cut.across;
+  const size_t scratch = piece<N>(cut.high * wide) + piece<N>(tiles::packed_size<S>(DEPTH, cut.broad)) + piece<S>((DEPTH + 1) * tiles::padded<S>(cut.high));
+  over_blocks(pieces * cut.parts, 1, scratch, [&](int64_t item, int64_t, Scratch &memory) {
+    const int64_t at = item % pieces, part = item / pieces, end = std::min(rows, (part + 1) * cut.length);
+    const int64_t i = at / cut.across * cut.high, j = at % cut.across * cut.broad, high = std::min(cut.high, m - i), broad = std::min(cut.broad, n - j);
+    // Where rows of the result have room for whole panels, it is made there.
+    N *place = to + (part * m + i) * n + j;
+    const bool there = broad % WIDTH == 0;
+    const int64_t row = there ? n : wide;
+    N *made = there ? place : memory.take<N>(cut.high * wide), *panels = memory.take<N>(tiles::packed_size<S>(DEPTH, cut.broad));
+    S *turned = memory.take<S>((DEPTH + 1) * tiles::padded<S>(cut.high));
+    for (int64_t r = part * cut.length; r < end; r += DEPTH) {
+      const int64_t k = std::min(DEPTH, end - r), next = r + k, soon = std::min(DEPTH, end - next);
       tiles::pack(ph + r * n + j, n, 1, k, broad, 0, tiles::padded<S>(broad) / tiles::WIDTH<S>, panels);
-      const int64_t next = r + k, soon = std::min(DEPTH, rows - next);
       tiles::Ahead ahead;
       ahead.read(pg + next * m + i, soon, high, m);
       ahead.read(ph + next * n + j, soon, broad, n);
-      tiles::multiply(tiles::by_columns(pg + r * m + i, m, k, high, turned), high, k, panels, broad, made, wide, r > 0, ahead);
+      const bool add = r > part * cut.length;
+      if constexpr (plain) {
+        // As panels of its columns, for numbers that are used together to lie together.
+        tiles::pack(pg + r * m + i, m, 1, k, high, 0, tiles::padded<S>(high) / WIDTH, turned);
+        for (int64_t y = 0; y < high; y += WIDTH)
+          tiles::multiply(tiles::Left<S>{turned + y * k, 1, WIDTH}, std::min(WIDTH, high - y), k, panels, broad, made + y * row, row, add, ahead);
+      } else {
+        tiles::multiply(tiles::by_columns(pg + r * m + i, m, k, high, turned), high, k, panels, broad, made, row, add, ahead);
+      }
     }
-    for (int64_t y = 0; y < high; y++) std::memcpy(to + (i + y) * n + j, made + y * wide, broad * sizeof(N));
+    if (!there)
+      for (int64_t y = 0; y < high; y++) std::memcpy(place + y * n, made + y * wide, broad * sizeof(N));
   });
 }
 
@@ -230,9 +273,15 @@ char *te_weight_gradient(const at::Tensor *g, const at::Tensor *h, at::Tensor **
     TORCH_CHECK(rows == h->numel() / n, "as many rows are expected of both, found ", rows, " and ", h->numel() / n);
     check(g, "the gradient", g->sizes(), h->scalar_type());
     check(h, "the input", h->sizes(), h->scalar_type());
-    auto made = at::empty({m, n}, h->options().dtype(number_kind(*h)));
-    by_kind(h->scalar_type(), "rows", [&](auto s) { weight_gradient<decltype(s)>(rows, m, n, *g, *h, made); });
-    *result = given(std::move(made));
+    const Cut cut(rows, m, n, h->scalar_type() == at::kDouble ? sizeof(double) : sizeof(float));
+    auto made = at::empty({cut.parts, m, n}, h->options().dtype(number_kind(*h)));
+    by_kind(h->scalar_type(), "rows", [&](auto number) {
+      using S = decltype(number);
+      weight_gradient<S>(cut, rows, m, n, g->data_ptr<S>(), h->data_ptr<S>(), made.template data_ptr<Number<S>>());
+    });
+    auto sum = made.select(0, 0);
+    for (int64_t part = 1; part < cut.parts; part++) sum = part == 1 ? at::add(sum, made.select(0, 1)) : sum.add_(made.select(0, part));
+    *result = given(std::move(sum));
   });
 }
 
