@@ -13,7 +13,7 @@
 //!
 //! U is taken as it was learned, not made orthonormal. Departure from the released script: it scales tokens to unit norm in every head and measures the input of the
 //! attention alone, which is [`layerwise`](crate::layerwise)'s figure. The proximal step is MM-prox from the same tokens (NeurIPS, App. A.3): for CRATE's ISTA, which
-//! replaces R by a dictionary, it says how near that comes. Float tokens are multiplied as floats, which agrees with float64 products to 1e-5 of a value (tested, tokens
+//! replaces R by a dictionary, it says how near that comes. Float tokens are multiplied as floats, whose rates agree with those of float64 products to 1e-5 (tested, tokens
 //! that are nearly one among them); what the released script measures is in float64 throughout.
 
 mod directions;
@@ -274,12 +274,14 @@ fn measure(
             (None, _) => input.f_linear(&u.f_to_kind(input.kind())?, None::<&Tensor>)?,
         };
         let bases = Bases { u: &u, heads: operators.heads };
-        let alignments = directions::attention_alignment(input, &uz, added, bases)?.try_into()?;
+        // Under autocast a layer's parts are of two kinds.
+        let [uz, added] = [&uz, added].map(|t| t.f_to_kind(input.kind()));
+        let alignments = directions::attention_alignment(input, &uz?, &added?, bases)?.try_into()?;
         attention = Some(OfStep { changes: behind.iter().zip(before).map(|(b, a)| b - a).collect(), alignments });
     }
     let mut sparsity = None;
     if let (true, Some(input)) = (operators.dictionary.is_some(), seen.get(&Site::IstaInput)) {
-        let numbers = directions::sparsity_alignment(input, &end.z, lambda)?;
+        let numbers = directions::sparsity_alignment(input, &end.z.f_to_kind(input.kind())?, lambda)?;
         let (rate, size, alignments) = (column(&numbers, 0)?, column(&numbers, 1)?, column(&numbers, 2)?);
         let change = |i: usize| lambda * (end.size[i] - size[i]) - (end.rate[i] - rate[i]);
         sparsity = Some(OfStep { changes: (0..rate.len()).map(change).collect(), alignments });

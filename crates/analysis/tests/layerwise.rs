@@ -168,6 +168,7 @@ fn unfit_tensors_are_errors_that_name_the_shape() {
         assert!(error.contains(&format!("{shape:?}")), "{error}");
     }
     assert!(coding_rate(&tensor(&[0, 3, 8]), 2).unwrap().numel() == 0);
+    assert!(nonzero_fraction(&tensor(&[0, 3, 8])).unwrap().numel() == 0);
     assert!(nonzero_fraction(&tensor(&[3])).is_err());
     assert!(nonzero_fraction(&tensor(&[3, 0])).is_err());
 

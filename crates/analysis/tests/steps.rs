@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use ndarray::{Array2, ArrayView2};
 use rate_reduction::{Codebook, Precision, coding_rate, compression_rate, compression_rate_gradient, mm_prox};
 use tch::{Device, Kind, Tensor, nn};
+use torch_extras::autocast::Autocast;
 use whitebox_analysis::layerwise::EPS_SQUARED;
 use whitebox_analysis::operators::Operators;
 use whitebox_analysis::steps::{StepsProbe, compression_gradient};
@@ -149,6 +150,14 @@ fn a_network_is_measured_and_an_operator_that_does_not_fit_is_named() {
     for _ in 0..2 {
         let images = Tensor::randn([4, 3, 8, 8], (Kind::Float, Device::Cpu));
         let _ = tch::no_grad(|| model.tokens(&images, &mut probe)).unwrap();
+    }
+    // Under autocast tokens and steps are of two kinds.
+    {
+        let _cast = Autocast::new(Device::Cpu, Kind::BFloat16, true).unwrap();
+        let images = Tensor::randn([4, 3, 8, 8], (Kind::Float, Device::Cpu));
+        let mut cast = StepsProbe::new(&operators);
+        let _ = tch::no_grad(|| model.tokens(&images, &mut cast)).unwrap();
+        assert_eq!(cast.finish().unwrap().len(), 2);
     }
     let layers = probe.finish().unwrap();
     assert_eq!(layers.len(), 2);

@@ -2,7 +2,8 @@
 //!
 //! Two shapes: a layer of CRATE-T at 224 px, where matrix products are all, and one of the demo's small model, where
 //! the calls themselves count. Plain attention forms the map (a probe asks for it), plain ISTA makes three products, a block
-//! in parts is computed op by op (a probe asks for what lies between), where `block` on the CPU is one operation.
+//! in parts is computed op by op (a probe asks for what lies between), where `block` on the CPU is one operation; forward alone, in
+//! float32, that operation shows it, too.
 
 mod common;
 

@@ -113,7 +113,7 @@ impl Block {
     /// `Z^l` to `Z^{l+1}`.
     ///
     /// The released layer on the CPU is computed as one operation (`whole_layer.rs`), unless steps are dropped or `probe` wants to see what does not come to be in
-    /// it, attention maps and residuals, or anything of it that hangs in autograd's graph.
+    /// it, attention maps and residuals, anything of it that hangs in autograd's graph, or, under autocast, tokens of another kind.
     ///
     /// # Shapes
     /// `z`: `[B, n, d]` to `[B, n, d]`.

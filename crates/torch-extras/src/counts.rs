@@ -1,6 +1,6 @@
 //! How many numbers of a code are active, on the CPU, in one pass over it; see `cpp/counts.cpp`.
 //!
-//! Tensors are contiguous, in `Float`, `Double` or `BFloat16`; counts are in `Int64`.
+//! Tensors are contiguous, in `Float`, `Double` or `BFloat16`; counts are in `Int64`. Sizes are looked at as `Float`.
 
 use tch::Tensor;
 

@@ -18,8 +18,8 @@ class Classes {
 public:
   // The first class is above zero, others begin at bounds that ascend.
   Classes(const double *bounds, int64_t count) {
-    for (int64_t i = 1; i < count; i++)
-      TORCH_CHECK(bounds[i - 1] > 0 && bounds[i] >= 1.13 * bounds[i - 1], "a bound of a class must be at least 1.13 times the one before it");
+    for (int64_t i = 0; i < count; i++)
+      TORCH_CHECK(bounds[i] > 0 && (i == 0 || bounds[i] >= 1.13 * bounds[i - 1]), "a bound of a class must be above 0 and at least 1.13 times the one before it");
     TORCH_CHECK(count < MOST, count, " bounds, ", MOST - 1, " at most");
     constexpr float none = std::numeric_limits<float>::infinity();
     cells.fill({none, 0});
@@ -38,6 +38,7 @@ public:
   static constexpr int64_t MOST = 256;
 
   int32_t of(float x) const {
+    if (!(x > 0)) return 0;
     uint32_t bits;
     std::memcpy(&bits, &x, 4);
     const Cell &cell = cells[bits >> SHIFT];
@@ -108,11 +109,11 @@ char *te_activity(const at::Tensor *code, const double *bounds, int64_t bound_co
 char *te_nonzero(const at::Tensor *z, at::Tensor **found) {
   return guarded([&] {
     at::AutoDispatchBelowADInplaceOrView no_autograd;
-    TORCH_CHECK(z->dim() >= 1 && z->is_contiguous() && z->device().is_cpu() && z->numel() > 0, "samples must be a contiguous CPU tensor, found ",
+    TORCH_CHECK(z->dim() >= 1 && z->is_contiguous() && z->device().is_cpu(), "samples must be a contiguous CPU tensor, found ",
                 z->sizes());
     auto counts = none({z->size(0)});
     by_kind(z->scalar_type(), "samples",
-            [&](auto number) { nonzero<decltype(number)>(*z, z->numel() / z->size(0), counts.data_ptr<int64_t>()); });
+            [&](auto number) { nonzero<decltype(number)>(*z, z->numel() / std::max<int64_t>(1, z->size(0)), counts.data_ptr<int64_t>()); });
     *found = new at::Tensor(std::move(counts));
   });
 }

@@ -159,6 +159,7 @@ struct Cut {
     down = (m + high - 1) / high, across = (n + broad - 1) / broad;
     parts = std::min((threads + down * across - 1) / (down * across), std::max<int64_t>(1, rows / LEAST_ROWS));
     length = (rows + parts - 1) / parts;
+    parts = (rows + length - 1) / length;
   }
   int64_t pieces(int64_t m, int64_t n) const { return ((m + high - 1) / high) * ((n + broad - 1) / broad); }
 
