@@ -5,10 +5,11 @@
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 use torch_extras::counts::activity;
 use whitebox_model::probe::{Probe, Site};
 
+use crate::rate::on_host;
 use crate::stats::{Running, Stat};
 use crate::{Error, Result};
 
@@ -114,13 +115,11 @@ fn added(sum: Option<Tensor>, more: Tensor) -> Result<Tensor> {
 
 /// Active entries, of every sample by atom, `[B, m]`, and of all by size, `[CLASSES]`: on the CPU by `torch_extras::counts`, in tensor operations elsewhere.
 fn counts(code: &Tensor) -> Result<(Tensor, Tensor)> {
-    match (code.device(), code.kind()) {
-        (Device::Cpu, Kind::Float | Kind::Double | Kind::BFloat16) => {
-            let (by_atom, by_size) = activity(&code.f_contiguous()?, &bounds())?;
-            Ok((by_atom, by_size.f_sum_dim_intlist([0i64].as_slice(), false, Kind::Int64)?))
-        }
-        _ => by_tensors(code),
+    if !on_host(code) {
+        return by_tensors(code);
     }
+    let (by_atom, by_size) = activity(&code.f_contiguous()?, &bounds())?;
+    Ok((by_atom, by_size.f_sum_dim_intlist([0i64].as_slice(), false, Kind::Int64)?))
 }
 
 /// Where the classes but the first begin.
@@ -172,6 +171,7 @@ impl Probe for ActivityProbe {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tch::Device;
 
     #[test]
     fn atoms_and_sizes_are_counted() {

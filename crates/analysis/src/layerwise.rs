@@ -14,7 +14,7 @@ use crate::rate;
 use crate::stats::{LayerStats, Running};
 use crate::{Error, Result};
 use std::collections::BTreeMap;
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 use whitebox_model::probe::{Probe, Site};
 
 /// eps^2, the squared coding precision of the released analysis script.
@@ -50,11 +50,10 @@ pub fn nonzero_fraction(z: &Tensor) -> Result<Tensor> {
         return Err(shape("Z^{l+1}", z, "[batch, tokens, d] with at least one entry a sample".into()));
     }
     let z = z.detach();
-    let nonzero = match (z.device(), z.kind()) {
-        (Device::Cpu, Kind::Float | Kind::Double | Kind::BFloat16) => {
-            torch_extras::counts::nonzero(&z.f_contiguous()?)?
-        }
-        _ => z.f_ne(0.0)?.f_flatten(1, -1)?.f_sum_dim_intlist([1i64].as_slice(), false, Kind::Int64)?,
+    let nonzero = if rate::on_host(&z) {
+        torch_extras::counts::nonzero(&z.f_contiguous()?)?
+    } else {
+        z.f_ne(0.0)?.f_flatten(1, -1)?.f_sum_dim_intlist([1i64].as_slice(), false, Kind::Int64)?
     };
     Ok(nonzero.f_to_kind(Kind::Double)?.f_div_scalar(entries as f64)?)
 }

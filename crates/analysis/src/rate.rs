@@ -11,13 +11,16 @@ pub(crate) const NORM_FLOOR: f64 = 1e-12;
 /// The rate of every sample, `[B]`, float64, of tokens `[B, n, K p]` on any device, as they are or with `unit_norm` scaled to norm 1 in every head; NaN where an
 /// entry is not finite.
 pub(crate) fn rates(w: &Tensor, heads: i64, gamma: f64, unit_norm: bool) -> Result<Tensor> {
-    match (w.device(), w.kind()) {
-        (Device::Cpu, Kind::Float | Kind::Double | Kind::BFloat16) => {
-            Ok(coding_rates(&w.f_contiguous()?, heads, gamma, unit_norm)?)
-        }
-        (Device::Cpu, _) => Ok(coding_rates(&w.f_to_kind(Kind::Double)?.f_contiguous()?, heads, gamma, unit_norm)?),
+    match w.device() {
+        _ if on_host(w) => Ok(coding_rates(&w.f_contiguous()?, heads, gamma, unit_norm)?),
+        Device::Cpu => Ok(coding_rates(&w.f_to_kind(Kind::Double)?.f_contiguous()?, heads, gamma, unit_norm)?),
         _ => by_tensors(w, heads, gamma, unit_norm),
     }
+}
+
+/// Whether a tensor is what the functions of `torch_extras` for the CPU take.
+pub(crate) fn on_host(t: &Tensor) -> bool {
+    t.device() == Device::Cpu && matches!(t.kind(), Kind::Float | Kind::Double | Kind::BFloat16)
 }
 
 fn by_tensors(w: &Tensor, heads: i64, gamma: f64, unit_norm: bool) -> Result<Tensor> {

@@ -20,11 +20,12 @@ mod directions;
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 use torch_extras::steps::Bases;
 use whitebox_model::probe::{Probe, Site};
 
 use crate::operators::Operators;
+use crate::rate::on_host;
 use crate::stats::{Running, Stat};
 use crate::{Error, Result};
 
@@ -102,11 +103,8 @@ impl<'a> StepsProbe<'a> {
     }
 
     fn take(&mut self, number: usize, site: Site, value: &Tensor) -> Result<()> {
-        // On the CPU in a kind that its functions know.
-        let value = match (value.device(), value.kind()) {
-            (_, Kind::Float | Kind::Double) | (Device::Cpu, Kind::BFloat16) => value.detach().f_contiguous()?,
-            _ => value.detach().f_to_kind(Kind::Float)?.f_contiguous()?,
-        };
+        let kind = if on_host(value) || value.kind() == Kind::Double { value.kind() } else { Kind::Float };
+        let value = value.detach().f_to_kind(kind)?.f_contiguous()?;
         match site {
             Site::Embed => self.start = Some(Tokens::of(value, None, self.operators.first())?),
             Site::ZOut => {

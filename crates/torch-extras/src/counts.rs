@@ -27,7 +27,7 @@ pub fn activity(code: &Tensor, bounds: &[f64]) -> Result<(Tensor, Tensor)> {
 /// The entries that are not zero of every sample, `[B]`. NaN is not.
 ///
 /// # Shapes
-/// `z`: `[B, ...]`, with entries.
+/// `z`: `[B, ...]`.
 ///
 /// # Errors
 /// A `z` of another form.

@@ -30,19 +30,17 @@ public:
       const bool divided = below < count && cell < INFINITE && static_cast<float>(bounds[below]) < high;
       cells[cell] = {divided ? static_cast<float>(bounds[below]) : none, static_cast<int32_t>(below + 1)};
     }
-    // Zero and what is smaller than any other cell's.
-    cells[0] = {std::numeric_limits<float>::denorm_min(), 0};
     cells[INFINITE].bound = std::numeric_limits<float>::quiet_NaN();
   }
 
   static constexpr int64_t MOST = 256;
 
   int32_t of(float x) const {
-    if (!(x > 0)) return 0;
     uint32_t bits;
     std::memcpy(&bits, &x, 4);
     const Cell &cell = cells[bits >> SHIFT];
-    return cell.below + (x >= cell.bound);
+    const int32_t found = cell.below + (x >= cell.bound);
+    return x > 0 ? found : 0;
   }
 
 private:
