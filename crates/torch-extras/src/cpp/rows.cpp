@@ -24,17 +24,36 @@ namespace {
 
 using kernels::Number;
 
-// Rows that a thread takes at a time: few enough that all end together, a multiple of a strip.
-template <typename S> int64_t block() { return 2 * tiles::height<S>(); }
-
-// Strips of a block's rows, as high as a tile, each with the one that this thread is likely to work on next.
-template <typename S, typename Work> void over_strips(int64_t rows, int64_t first, int64_t last, Work &&work) {
-  const int64_t height = tiles::height<S>(), others = (at::get_num_threads() - 1) * block<S>();
-  for (int64_t i = first; i < last; i += height) {
-    const int64_t end = std::min(last, i + height), next = std::min(rows, end < last ? end : last + others);
-    work(i, end, next, std::min(rows, next + height) - next);
-  }
+// In bytes; what is usual where the system does not say.
+int64_t second_level_cache() {
+#ifdef _SC_LEVEL2_CACHE_SIZE
+  static const int64_t found = sysconf(_SC_LEVEL2_CACHE_SIZE);
+  if (found > 0) return found;
+#endif
+  return 1 << 20;
 }
+
+// How rows are cut for a product with a packed [k, n] factor: into blocks, of which a thread takes one at a time, few enough that all end together; and these into
+// strips, which go through the whole of it. A strip is as high as a tile, but higher where the factor comes from behind the second-level cache: reading
+// it takes longer than multiplying few rows.
+template <typename S> struct Strips {
+  int64_t rows, height, block;
+
+  Strips(int64_t rows, int64_t k, int64_t n) : rows(rows), height(tiles::height<S>()), block(2 * height) {
+    if (tiles::packed_size<S>(k, n) * static_cast<int64_t>(sizeof(Number<S>)) <= second_level_cache() / 2) return;
+    height = tiles::rows_a_reading<S>(), block = std::max(height, block);
+  }
+  int64_t blocks() const { return (rows + block - 1) / block; }
+
+  // Calls `work` with each strip of a block's rows and the one that this thread is likely to work on next.
+  template <typename Work> void over(int64_t first, int64_t last, Work &&work) const {
+    const int64_t others = (at::get_num_threads() - 1) * block;
+    for (int64_t i = first; i < last; i += height) {
+      const int64_t end = std::min(last, i + height), next = std::min(rows, end < last ? end : last + others);
+      work(i, end, next, std::min(rows, next + height) - next);
+    }
+  }
+};
 
 template <typename T> T *data(const at::Tensor *t) { return t == nullptr ? nullptr : t->data_ptr<T>(); }
 
@@ -75,12 +94,12 @@ void forward(const Rows &r, const at::Tensor &x, bool normalise, const at::Tenso
   const auto panels = transposed ? packed<S>(weight, r.n, 1, r.k, r.n) : packed<S>(weight, 1, r.k, r.k, r.n);
   const N *pw = panels.template data_ptr<N>();
   const int64_t wide = tiles::padded<S>(r.n);
-  const int64_t height = tiles::height<S>();
-  const size_t scratch = piece<S>(height * r.k) + piece<N>(height * wide);
-  over_blocks(r.count, block<S>(), scratch, [&](int64_t start, int64_t end, Scratch &memory) {
-    S *h = memory.take<S>(height * r.k);
-    N *made = memory.take<N>(height * wide);
-    over_strips<S>(r.count, start, end, [&](int64_t first, int64_t last, int64_t next, int64_t soon) {
+  const Strips<S> strips(r.count, r.k, r.n);
+  const size_t scratch = piece<S>(strips.height * r.k) + piece<N>(strips.height * wide);
+  over_blocks(r.count, strips.block, scratch, [&](int64_t start, int64_t end, Scratch &memory) {
+    S *h = memory.take<S>(strips.height * r.k);
+    N *made = memory.take<N>(strips.height * wide);
+    strips.over(start, end, [&](int64_t first, int64_t last, int64_t next, int64_t soon) {
       const S *from = px + first * r.k;
       if (normalise) {
         for (int64_t i = first; i < last; i++)
@@ -114,11 +133,12 @@ void backward(const Rows &r, const at::Tensor &dy, const at::Tensor *out, const 
   const N *pw = panels.template data_ptr<N>();
   const int64_t wide = tiles::padded<S>(r.n);
   // Sums over rows: each block's own, added in the blocks' order.
-  auto sums = at::zeros({(r.count + block<S>() - 1) / block<S>(), 3, r.n}, scale.options());
+  const Strips<S> strips(r.count, r.k, r.n);
+  auto sums = at::zeros({strips.blocks(), 3, r.n}, scale.options());
   N *psums = sums.template data_ptr<N>();
-  over_blocks(r.count, block<S>(), piece<N>(tiles::height<S>() * wide), [&](int64_t start, int64_t end, Scratch &memory) {
-    N *dh = memory.take<N>(tiles::height<S>() * wide), *own = psums + start / block<S>() * 3 * r.n;
-    over_strips<S>(r.count, start, end, [&](int64_t first, int64_t last, int64_t next, int64_t soon) {
+  over_blocks(r.count, strips.block, piece<N>(strips.height * wide), [&](int64_t start, int64_t end, Scratch &memory) {
+    N *dh = memory.take<N>(strips.height * wide), *own = psums + start / strips.block * 3 * r.n;
+    strips.over(start, end, [&](int64_t first, int64_t last, int64_t next, int64_t soon) {
       const S *from = pdy + first * r.k;
       if (out) {
         kernels::mask_row(pg + first * r.k, from, po + first * r.k, (last - first) * r.k);
@@ -162,24 +182,16 @@ struct Cut {
     parts = (rows + length - 1) / length;
   }
   int64_t pieces(int64_t m, int64_t n) const { return ((m + high - 1) / high) * ((n + broad - 1) / broad); }
-
-  // In bytes; what is usual where the system does not say.
-  static int64_t second_level_cache() {
-#ifdef _SC_LEVEL2_CACHE_SIZE
-    static const int64_t found = sysconf(_SC_LEVEL2_CACHE_SIZE);
-    if (found > 0) return found;
-#endif
-    return 1 << 20;
-  }
 };
 
 // g^T h to `to`, [parts, m, n], a sum for each part of the rows. Rows come some hundred at a time, as many as the cache holds of both beside the piece.
 template <typename S> void weight_gradient(const Cut &cut, int64_t rows, int64_t m, int64_t n, const S *pg, const S *ph, Number<S> *to) {
   using N = Number<S>;
-  constexpr bool plain = std::is_same_v<S, N>;
-  constexpr int64_t DEPTH = plain ? 96 : 256, WIDTH = tiles::WIDTH<S>;
+  constexpr int64_t WIDTH = tiles::WIDTH<S>;
+  const bool panelled = std::is_same_v<S, N> && !tiles::takes_columns<S>();
+  const int64_t depth = panelled ? 96 : 256;
   const int64_t wide = tiles::padded<S>(cut.broad), pieces = cut.down * cut.across;
-  const size_t scratch = piece<N>(cut.high * wide) + piece<N>(tiles::packed_size<S>(DEPTH, cut.broad)) + piece<S>((DEPTH + 1) * tiles::padded<S>(cut.high));
+  const size_t scratch = piece<N>(cut.high * wide) + piece<N>(tiles::packed_size<S>(depth, cut.broad)) + piece<S>((depth + 1) * tiles::padded<S>(cut.high));
   over_blocks(pieces * cut.parts, 1, scratch, [&](int64_t item, int64_t, Scratch &memory) {
     const int64_t at = item % pieces, part = item / pieces, end = std::min(rows, (part + 1) * cut.length);
     const int64_t i = at / cut.across * cut.high, j = at % cut.across * cut.broad, high = std::min(cut.high, m - i), broad = std::min(cut.broad, n - j);
@@ -187,18 +199,18 @@ template <typename S> void weight_gradient(const Cut &cut, int64_t rows, int64_t
     N *place = to + (part * m + i) * n + j;
     const bool there = broad % WIDTH == 0;
     const int64_t row = there ? n : wide;
-    N *made = there ? place : memory.take<N>(cut.high * wide), *panels = memory.take<N>(tiles::packed_size<S>(DEPTH, cut.broad));
-    S *turned = memory.take<S>((DEPTH + 1) * tiles::padded<S>(cut.high));
-    for (int64_t r = part * cut.length; r < end; r += DEPTH) {
-      const int64_t k = std::min(DEPTH, end - r), next = r + k, soon = std::min(DEPTH, end - next);
+    N *made = there ? place : memory.take<N>(cut.high * wide), *panels = memory.take<N>(tiles::packed_size<S>(depth, cut.broad));
+    S *turned = memory.take<S>((depth + 1) * tiles::padded<S>(cut.high));
+    for (int64_t r = part * cut.length; r < end; r += depth) {
+      const int64_t k = std::min(depth, end - r), next = r + k, soon = std::min(depth, end - next);
       tiles::pack(ph + r * n + j, n, 1, k, broad, 0, tiles::padded<S>(broad) / tiles::WIDTH<S>, panels);
       tiles::Ahead ahead;
       ahead.read(pg + next * m + i, soon, high, m);
       ahead.read(ph + next * n + j, soon, broad, n);
       const bool add = r > part * cut.length;
-      if constexpr (plain) {
+      if (panelled) {
         // As panels of its columns, for numbers that are used together to lie together.
-        tiles::pack(pg + r * m + i, m, 1, k, high, 0, tiles::padded<S>(high) / WIDTH, turned);
+        if constexpr (std::is_same_v<S, N>) tiles::pack(pg + r * m + i, m, 1, k, high, 0, tiles::padded<S>(high) / WIDTH, turned);
         for (int64_t y = 0; y < high; y += WIDTH)
           tiles::multiply(tiles::Left<S>{turned + y * k, 1, WIDTH}, std::min(WIDTH, high - y), k, panels, broad, made + y * row, row, add, ahead);
       } else {

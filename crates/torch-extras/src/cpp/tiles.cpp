@@ -88,6 +88,7 @@ template <typename S> struct Functions {
 #define ROWS 12
 #include "generation/generation.h"
 #include "generation/amx.h"
+#include "generation/split.h"
 #pragma GCC pop_options
 #pragma GCC push_options
 #pragma GCC target("arch=x86-64-v3")
@@ -105,13 +106,13 @@ template <typename S> struct Functions {
 template <typename S> constexpr bool is_half = std::is_same_v<S, Half>;
 
 template <typename S> bool paired() { return is_half<S> && cpu >= Cpu::avx512_bf16; }
-template <typename S> bool on_amx() { return is_half<S> && cpu == Cpu::amx; }
+template <typename S> bool on_amx() { return !std::is_same_v<S, double> && cpu == Cpu::amx; }
 
 template <typename S> Functions<S> choose() {
 #if X86
   if constexpr (is_half<S>) {
     auto found = avx512::functions<S, avx512::Pairs>();
-    if (on_amx<S>()) found.multiply = amx::product;
+    if (on_amx<S>()) found.pack = amx::pack, found.multiply = amx::product;
     if (paired<S>()) return found;
   }
   if (cpu >= Cpu::avx512) return avx512::functions<S>();
@@ -120,7 +121,19 @@ template <typename S> Functions<S> choose() {
   return any::functions<S>();
 }
 
-template <typename S> const Functions<S> chosen = choose<S>();
+// Products of numbers themselves, and those that are taken.
+template <typename S> const Functions<S> plain = choose<S>();
+
+template <typename S> Functions<S> fastest() {
+  auto found = choose<S>();
+#if X86
+  if constexpr (std::is_same_v<S, float>)
+    if (on_amx<S>()) found.pack = amx::pack_split, found.multiply = amx::product_split;
+#endif
+  return found;
+}
+
+template <typename S> const Functions<S> chosen = fastest<S>();
 
 template <typename S> Left<S> columns(const S *a, int64_t row, int64_t k, int64_t rows, S *scratch) {
 #if X86
@@ -158,13 +171,42 @@ template <typename S> Left<S> columns(const S *a, int64_t row, int64_t k, int64_
 
 bool halves_are_fast() { return cpu == Cpu::amx; }
 
-template <typename S> int64_t height() { return on_amx<S>() ? amx::ROWS_AT_ONCE : 12; }
-template int64_t height<float>();
-template int64_t height<double>();
-template int64_t height<Half>();
+#if X86
+template <typename S> bool takes_columns() { return on_amx<S>(); }
+template <typename S> int64_t height() { return on_amx<S>() ? amx::ROWS_AT_ONCE : PLAIN_HEIGHT; }
+// Of bf16 there is less to read.
+template <typename S> int64_t rows_a_reading() { return on_amx<S>() && !is_half<S> ? amx::GROUPS * amx::ROWS_AT_ONCE : height<S>(); }
+template <typename S> int64_t packed_size(int64_t k, int64_t n) { return (on_amx<S>() ? amx::packed_depth<S>(k) : k) * padded<S>(n); }
+#else
+template <typename S> bool takes_columns() { return false; }
+template <typename S> int64_t height() { return PLAIN_HEIGHT; }
+template <typename S> int64_t rows_a_reading() { return height<S>(); }
+template <typename S> int64_t packed_size(int64_t k, int64_t n) { return k * padded<S>(n); }
+#endif
+
+#define SIZES(S)                                                                                                                         \
+  template bool takes_columns<S>();                                                                                                      \
+  template int64_t height<S>();                                                                                                          \
+  template int64_t rows_a_reading<S>();                                                                                                  \
+  template int64_t packed_size<S>(int64_t, int64_t);
+
+SIZES(float)
+SIZES(double)
+SIZES(Half)
 
 TILES(float, float)
 TILES(double, double)
 TILES(Half, float)
+
+#define PLAIN_TILES(N)                                                                                                                   \
+  void pack_plain(const N *b, int64_t row, int64_t column, int64_t k, int64_t n, int64_t first, int64_t last, N *panels) {               \
+    plain<N>.pack(b, row, column, k, n, first, last, panels);                                                                            \
+  }                                                                                                                                      \
+  void multiply_plain(Left<N> a, int64_t rows, int64_t k, const N *panels, int64_t n, N *c, int64_t ldc, bool add, Ahead &ahead) {       \
+    plain<N>.multiply(a, rows, k, panels, n, c, ldc, add, ahead);                                                                        \
+  }
+
+PLAIN_TILES(float)
+PLAIN_TILES(double)
 
 } // namespace tiles

@@ -6,9 +6,9 @@
 //
 //   C [rows, n] = A [rows, k] B [k, n]
 //
-// B is cut into panels of WIDTH columns, [k][WIDTH] each, filled up with zeros; a tile is up to `height` rows by one panel. Sums are taken in Number<S>, by k
-// in order. Like the loops in kernels.h, chosen for the CPU when the program starts: AVX-512 (with AMX or its
-// bf16 products where it has them), AVX2, any.
+// B is cut into panels of WIDTH columns, [k][WIDTH] each, filled up with zeros; a tile is up to `height` rows by one panel. Sums are taken in Number<S>. Like the
+// loops in kernels.h, chosen for the CPU when the program starts: AVX-512 (with its bf16 products where it has them), AVX2, any. With AMX products of bf16
+// and of float are taken by that, in the order of its own that packed factors then have (generation/amx.h, split.h).
 #pragma once
 
 #include "kernels.h"
@@ -23,17 +23,21 @@ template <typename S> constexpr int64_t WIDTH = 128 / sizeof(Number<S>);
 // Rows of scores and of what is made of them have room for whole vectors, multiples of this, of which the first n numbers mean anything.
 constexpr int64_t ROOM = 16;
 
-// Rows that are taken through what stands before and behind a product at a time: those of a tile, and how many these may be.
+// Rows of a tile, which are best taken through what stands before and behind a product together; and those for which `multiply` reads a packed factor once. There are HEIGHT at
+// most of either.
 template <typename S> int64_t height();
-constexpr int64_t HEIGHT = 32;
+template <typename S> int64_t rows_a_reading();
+constexpr int64_t HEIGHT = 128;
 
 // Whether products of bf16 are several times as fast as those of float.
 bool halves_are_fast();
+// Whether `multiply` is as fast with columns for its left factor as with rows.
+template <typename S> bool takes_columns();
 
 template <typename S> constexpr int64_t padded(int64_t n) { return (n + WIDTH<S> - 1) / WIDTH<S> * WIDTH<S>; }
 
 // Numbers of Number<S> that the packed form of a [k, n] matrix takes.
-template <typename S> constexpr int64_t packed_size(int64_t k, int64_t n) { return k * padded<S>(n); }
+template <typename S> int64_t packed_size(int64_t k, int64_t n);
 
 // Element (i, q) of the left factor is a[i * row + q * step]; either may be 1. With `paired` two neighbours of k lie together, (i, 2q) and
 // (i, 2q + 1) at a[i * row + q * step].
@@ -118,5 +122,18 @@ WHITEBOX_TILES(double, double)
 WHITEBOX_TILES(Half, float)
 
 #undef WHITEBOX_TILES
+
+// The same with panels that are [k][WIDTH] on every CPU, for what is made in them or taken from them.
+#define WHITEBOX_PLAIN_TILES(N)                                                                                                           \
+  void pack_plain(const N *b, int64_t row, int64_t column, int64_t k, int64_t n, int64_t first, int64_t last, N *panels);                 \
+  void multiply_plain(Left<N> a, int64_t rows, int64_t k, const N *panels, int64_t n, N *c, int64_t ldc, bool add, Ahead &ahead);
+
+WHITEBOX_PLAIN_TILES(float)
+WHITEBOX_PLAIN_TILES(double)
+
+#undef WHITEBOX_PLAIN_TILES
+
+// Rows of their tiles.
+constexpr int64_t PLAIN_HEIGHT = 12;
 
 } // namespace tiles

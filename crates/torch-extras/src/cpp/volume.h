@@ -18,7 +18,7 @@ public:
   // Room for `rate`, and for `resolve`.
   size_t bytes() const {
     return piece<G>(packed_size()) + piece<G>(side * depth) + piece<G>(std::max(side, depth)) + piece<G>(side * wide) + 2 * piece<double>(side) +
-           piece<double>(side * line) + piece<G>(side * side) + piece<G>(side) + piece<G>(tiles::height<G>() * wide);
+           piece<double>(side * line) + piece<G>(side * side) + piece<G>(side) + piece<G>(tiles::PLAIN_HEIGHT * wide);
   }
   // The same one with a thread's memory to work in.
   Volume in(Scratch &memory) const {
@@ -34,7 +34,7 @@ public:
     kernels::centre(centred, mean, w, n, p, row, by_tokens, e, f);
     if (by_tokens) tiles::pack(centred, 1, p, p, n, 0, wide / tiles::WIDTH<G>, panels);
     else tiles::pack(centred, p, 1, n, p, 0, wide / tiles::WIDTH<G>, panels);
-    strips(side, [&](int64_t first, int64_t last) {
+    strips(side, tiles::height<G>(), [&](int64_t first, int64_t last) {
       const auto left = by_tokens ? tiles::by_rows(centred + first * p, p)
                                   : tiles::by_columns(centred + first, p, n, last - first, static_cast<G *>(nullptr));
       tiles::multiply(left, last - first, depth, panels, last, gram + first * wide, wide, false, ahead);
@@ -52,7 +52,7 @@ public:
     constexpr int64_t width = tiles::WIDTH<G>;
     if (by_tokens) {
       // (I + gamma W W^T)^-1 W is the same.
-      tiles::pack(w, row, 1, side, depth, 0, tiles::padded<G>(depth) / width, panels);
+      tiles::pack_plain(w, row, 1, side, depth, 0, tiles::padded<G>(depth) / width, panels);
       for (int64_t j = 0; j < depth; j += width) {
         solve(panels + j * side);
         for (int64_t i = 0; i < side; i++) std::copy_n(panels + j * side + i * width, std::min(width, depth - j), to + i * to_row + j);
@@ -65,8 +65,8 @@ public:
         for (int64_t i = j; i < std::min(side, j + width); i++) unit[i * width + i - j] = 1;
         solve(unit);
       }
-      strips(depth, [&](int64_t first, int64_t last) {
-        tiles::multiply(tiles::by_rows(w + first * row, row), last - first, side, panels, side, made, wide, false, ahead);
+      strips(depth, tiles::PLAIN_HEIGHT, [&](int64_t first, int64_t last) {
+        tiles::multiply_plain(tiles::by_rows(w + first * row, row), last - first, side, panels, side, made, wide, false, ahead);
         for (int64_t i = first; i < last; i++) std::copy_n(made + (i - first) * wide, side, to + i * to_row);
       });
     }
@@ -86,20 +86,20 @@ private:
     m = memory.take<double>(side * line);
     factor = memory.take<G>(side * side);
     pivots = memory.take<G>(side);
-    made = memory.take<G>(tiles::height<G>() * wide);
+    made = memory.take<G>(tiles::PLAIN_HEIGHT * wide);
   }
 
-  template <typename Work> static void strips(int64_t rows, Work &&work) {
-    for (int64_t i = 0; i < rows; i += tiles::height<G>()) work(i, std::min(rows, i + tiles::height<G>()));
+  template <typename Work> static void strips(int64_t rows, int64_t height, Work &&work) {
+    for (int64_t i = 0; i < rows; i += height) work(i, std::min(rows, i + height));
   }
 
   // A panel of right-hand sides becomes the solution. With C = D L^T, the rows that elimination kept: L y = b, then C x = y, where y is kept as y / D.
   void solve(G *panel) {
     constexpr int64_t width = tiles::WIDTH<G>;
-    const int64_t height = tiles::height<G>();
-    strips(side, [&](int64_t first, int64_t last) {
+    constexpr int64_t height = tiles::PLAIN_HEIGHT;
+    strips(side, height, [&](int64_t first, int64_t last) {
       if (first > 0)
-        tiles::multiply(tiles::by_columns(factor + first, side, first, last - first, static_cast<G *>(nullptr)), last - first, first, panel, width,
+        tiles::multiply_plain(tiles::by_columns(factor + first, side, first, last - first, static_cast<G *>(nullptr)), last - first, first, panel, width,
                         made, width, false, ahead);
       for (int64_t i = first; i < last; i++)
         kernels::substitute(panel + i * width, pivots[i], first > 0 ? made + (i - first) * width : nullptr, panel + first * width,
@@ -108,7 +108,7 @@ private:
     for (int64_t first = (side - 1) / height * height; first >= 0; first -= height) {
       const int64_t last = std::min(side, first + height), behind = side - last;
       if (behind > 0)
-        tiles::multiply(tiles::by_rows(factor + first * side + last, side), last - first, behind, panel + last * width, width, made, width, false,
+        tiles::multiply_plain(tiles::by_rows(factor + first * side + last, side), last - first, behind, panel + last * width, width, made, width, false,
                         ahead);
       for (int64_t i = last - 1; i >= first; i--)
         kernels::substitute(panel + i * width, G(1), behind > 0 ? made + (i - first) * width : nullptr, panel + (i + 1) * width,

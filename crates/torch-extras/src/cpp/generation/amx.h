@@ -1,7 +1,7 @@
 // bf16 products on AMX, which x86-64 servers have since 2023: a register holds 16 rows of 64 bytes, and one instruction multiplies 16 x 32 numbers by
 // 32 x 16 ones. What a register would hold of panels of pairs is what lies there, so that these are read as they are.
 //
-// For CPUs that have it beside AVX-512's pairs, which take the rest of k. Instructions are written as such, as in vectors.h.
+// Instructions are written as such, as in vectors.h.
 
 namespace amx {
 
@@ -34,66 +34,109 @@ struct Shape {
   }
 };
 
+// 32 numbers, of which the first `count` are those at `from` and the others zero.
+INLINE void copy_some(Half *to, const Half *from, int64_t count) {
+  const uint32_t mask = (uint64_t(1) << count) - 1;
+  avx512::Vector<float> numbers;
+  asm("vmovdqu16 (%1), %0%{%2%}%{z%}" : "=v"(numbers) : "r"(from), "Yk"(mask) : "memory");
+  avx512::store(reinterpret_cast<float *>(to), numbers);
+}
+
 // One register of sums: what is there, or nothing yet.
 template <int T> INLINE void begin(const float *c, int64_t stride, bool add) {
   if (add) load<T>(c, stride);
   else clear<T>();
 }
 
-// A tile of `H` by `V` registers; k in `steps` whole steps.
-template <int H, int V> INLINE void tile(const Half *a, int64_t row, int64_t steps, const float *b, float *c, int64_t ldc, bool add) {
+// One step of a tile of `H` by `V` registers.
+template <int H, int V> INLINE void step(const Half *a, int64_t row, const float *b) {
+  constexpr int64_t across = WIDTH<Half> * sizeof(float);
+  const int64_t along = row * sizeof(Half);
+  load<6>(b, across);
+  load<4>(a, along);
+  add_product<0, 4, 6>();
+  if constexpr (V == 2) load<7>(b + SIDE, across), add_product<1, 4, 7>();
+  if constexpr (H == 2) load<5>(a + SIDE * row, along), add_product<2, 5, 6>();
+  if constexpr (H == 2 && V == 2) add_product<3, 5, 7>();
+}
+
+// A tile of `H` by `V` registers; k in `steps` whole steps and the rest, if there is one.
+template <int H, int V>
+INLINE void tile(const Half *a, int64_t row, int64_t steps, const Half *rest, const float *b, float *c, int64_t ldc, bool add, Ahead &ahead) {
   constexpr int64_t width = WIDTH<Half>;
-  const int64_t stride = ldc * sizeof(float), across = width * sizeof(float), along = row * sizeof(Half);
+  const int64_t stride = ldc * sizeof(float);
   begin<0>(c, stride, add);
   if constexpr (V == 2) begin<1>(c + SIDE, stride, add);
   if constexpr (H == 2) begin<2>(c + SIDE * ldc, stride, add);
   if constexpr (H == 2 && V == 2) begin<3>(c + SIDE * ldc + SIDE, stride, add);
   for (int64_t q = 0; q < steps; q++, a += STEP, b += PAIRS * width) {
-    load<6>(b, across);
-    load<4>(a, along);
-    add_product<0, 4, 6>();
-    if constexpr (V == 2) load<7>(b + SIDE, across), add_product<1, 4, 7>();
-    if constexpr (H == 2) load<5>(a + SIDE * row, along), add_product<2, 5, 6>();
-    if constexpr (H == 2 && V == 2) add_product<3, 5, 7>();
+    step<H, V>(a, row, b);
+    ahead.some(8);
   }
+  if (rest != nullptr) step<H, V>(rest, STEP, b);
   store<0>(c, stride);
   if constexpr (V == 2) store<1>(c + SIDE, stride);
   if constexpr (H == 2) store<2>(c + SIDE * ldc, stride);
   if constexpr (H == 2 && V == 2) store<3>(c + SIDE * ldc + SIDE, stride);
 }
 
-template <int H>
-INLINE void panels_of(Left<Half> a, int64_t k, const float *panels, int64_t n, float *c, int64_t ldc, bool add, Ahead &ahead) {
-  const int64_t depth = (k + 1) / 2;
-  for (int64_t j = 0; j < n; j += WIDTH<Half>) {
-    const float *b = panels + j * depth;
-    if (n - j > SIDE) tile<H, 2>(a.a, a.row, k / STEP, b, c + j, ldc, add);
-    else tile<H, 1>(a.a, a.row, k / STEP, b, c + j, ldc, add);
-    ahead.some(k / 2);
+// Steps of k, the last of which may be filled up with zeros.
+inline int64_t steps(int64_t k) { return (k + STEP - 1) / STEP; }
+// What a column of a packed factor takes, in numbers of float; of float three parts (split.h).
+template <typename S> int64_t packed_depth(int64_t k) { return steps(k) * PAIRS * (std::is_same_v<S, float> ? 3 : 1); }
+
+// As elsewhere, but with whole steps.
+void pack(const Half *b, int64_t row, int64_t column, int64_t k, int64_t n, int64_t first, int64_t last, float *panels) {
+  constexpr int64_t width = WIDTH<Half>;
+  const int64_t depth = (k + 1) / 2, whole = steps(k) * PAIRS;
+  for (int64_t p = first; p < last; p++) {
+    float *to = panels + p * width * whole;
+    avx512::packing<avx512::Pairs>(b + p * width * column, row, column, k, std::min(width, n - p * width), 0, 1, to);
+    std::fill(to + depth * width, to + whole * width, 0.0f);
   }
 }
 
-// Of the panels, what belongs to the rest of k lies `PAIRS * k / STEP` rows down in each; the other tiles find it there by a depth of their own.
-void rest(Left<Half> a, int64_t rows, int64_t k, const float *panels, int64_t n, float *c, int64_t ldc, bool add) {
-  const int64_t depth = (k + 1) / 2, done = k / STEP;
-  Ahead nothing;
-  for (int64_t j = 0; j < n; j += WIDTH<Half>)
-    avx512::product<avx512::Pairs>({a.a + done * STEP, a.row, a.step}, rows, k - done * STEP, panels + j * depth + done * PAIRS * WIDTH<Half>,
-                                   std::min(WIDTH<Half>, n - j), c + j, ldc, add, nothing);
+// Groups of rows that are multiplied with a panel while it is in the first-level cache: a factor may be larger than the second-level one.
+constexpr int64_t GROUPS = 4;
+
+// Calls `work(first, groups, high)` for rows in groups of 32, so many groups as are multiplied together, or one of fewer rows.
+template <typename Work> INLINE void over_groups(int64_t rows, Work &&work) {
+  for (int64_t i = 0; i < rows;) {
+    const int64_t groups = std::max<int64_t>(1, std::min(GROUPS, (rows - i) / ROWS_AT_ONCE)), high = std::min(ROWS_AT_ONCE, rows - i);
+    const Shape shape(std::min(SIDE, high), high > SIDE ? high - SIDE : SIDE);
+    asm volatile("ldtilecfg %0" ::"m"(shape));
+    work(i, groups, high);
+    asm volatile("tilerelease");
+    i += groups * high;
+  }
+}
+
+// The last step of rows of A, where k ends within it.
+struct alignas(LINE) Rest {
+  Half rows[GROUPS * ROWS_AT_ONCE * STEP];
+};
+
+template <int H>
+INLINE void panel(const Half *a, int64_t row, int64_t steps, const Half *rest, const float *b, int64_t columns, float *c, int64_t ldc, bool add, Ahead &ahead) {
+  if (columns > SIDE) tile<H, 2>(a, row, steps, rest, b, c, ldc, add, ahead);
+  else tile<H, 1>(a, row, steps, rest, b, c, ldc, add, ahead);
 }
 
 void product(Left<Half> a, int64_t rows, int64_t k, const float *panels, int64_t n, float *c, int64_t ldc, bool add, Ahead &ahead) {
-  const bool whole = k >= STEP;
-  for (int64_t i = 0; whole && i < rows; i += ROWS_AT_ONCE) {
-    const int64_t upper = std::min(SIDE, rows - i), lower = std::min(SIDE, rows - i - upper);
-    const Shape shape(upper, lower > 0 ? lower : SIDE);
-    asm volatile("ldtilecfg %0" ::"m"(shape));
-    const Left<Half> part{a.a + i * a.row, a.row, a.step};
-    if (lower > 0) panels_of<2>(part, k, panels, n, c + i * ldc, ldc, add, ahead);
-    else panels_of<1>(part, k, panels, n, c + i * ldc, ldc, add, ahead);
-    asm volatile("tilerelease");
-  }
-  if (k % STEP != 0) rest(a, rows, k, panels, n, c, ldc, add || whole);
+  const int64_t whole = k / STEP, left = k % STEP, depth = steps(k) * PAIRS;
+  Rest last;
+  over_groups(rows, [&](int64_t first, int64_t groups, int64_t high) __attribute__((always_inline)) {
+    const Half *from = a.a + first * a.row;
+    for (int64_t i = 0; left > 0 && i < groups * high; i++) copy_some(last.rows + i * STEP, from + i * a.row + whole * STEP, left);
+    for (int64_t j = 0; j < n; j += WIDTH<Half>)
+      for (int64_t g = 0; g < groups; g++) {
+        const int64_t i = g * ROWS_AT_ONCE;
+        const Half *rest = left > 0 ? last.rows + i * STEP : nullptr;
+        float *to = c + (first + i) * ldc + j;
+        if (high > SIDE) panel<2>(from + i * a.row, a.row, whole, rest, panels + j * depth, n - j, to, ldc, add, ahead);
+        else panel<1>(from + i * a.row, a.row, whole, rest, panels + j * depth, n - j, to, ldc, add, ahead);
+      }
+  });
 }
 
 // a^T by rows: pairs of rows of a [k, rows], sixteen by sixteen, turned; an odd last one is read alone.
