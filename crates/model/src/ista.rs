@@ -34,7 +34,9 @@
 
 use serde::{Deserialize, Serialize};
 use tch::nn::Path;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
+use torch_extras::function;
+use torch_extras::rows::{self, Map};
 
 use crate::layers::{LayerNorm, Linear, uniform, without_autocast};
 use crate::probe::{Probe, Site, show};
@@ -160,8 +162,16 @@ impl Ista {
         if self.config.step == Step::MmProx {
             return transposed.contiguous() * self.growth();
         }
-        // The product first: the sum then has its layout and not the transposed one.
-        (transposed.matmul(&self.dictionary) - transposed) * -self.config.eta + self.identity()
+        let d = &self.dictionary;
+        let mut m = match on_tiles(d) && !function::recorded(&[d]).unwrap_or(true) {
+            true => rows::weight_gradient(d, d).expect("a matrix fits itself"),
+            false => transposed.matmul(d),
+        };
+        m -= transposed;
+        m *= -self.config.eta;
+        let mut diagonal = m.diagonal(0, 0, 1);
+        diagonal += 1.0;
+        m
     }
 
     /// `- eta lambda`, or `-4 lambda / (9 alpha)`, for every dimension, `[d]`.
@@ -174,12 +184,12 @@ impl Ista {
         Tensor::full([d], -threshold, (self.dictionary.kind(), self.dictionary.device()))
     }
 
-    /// The way from the gradient by `M` to that by the dictionary, `[d, d]` both and of one kind.
+    /// The way from the transposed gradient by `M`, `dM^T`, to that by the dictionary, `[d, d]` both and of one kind.
     pub(crate) fn dictionary_gradient(&self) -> impl Fn(&Tensor, &Tensor) -> Tensor + Send + use<> {
         let (step, eta, growth) = (self.config.step, self.config.eta, self.growth());
-        move |dictionary, by_operator| match step {
-            Step::Ista => dictionary_gradient(dictionary, by_operator, eta),
-            Step::MmProx => by_operator.tr() * growth,
+        move |dictionary, transposed| match step {
+            Step::Ista => dictionary_gradient(dictionary, transposed, eta),
+            Step::MmProx => transposed * growth,
         }
     }
 
@@ -194,17 +204,25 @@ impl Ista {
         let kept = Some(step.after(norm, kind));
         Ista { dictionary: self.dictionary.shallow_clone(), kept, config: self.config.clone() }
     }
-
-    fn identity(&self) -> Tensor {
-        Tensor::eye(self.config.d, (self.dictionary.kind(), self.dictionary.device()))
-    }
 }
 
-/// The gradient by the dictionary from the one by `M`: `eta ((I - D) dM^T - D dM) = eta (dM^T - D (dM + dM^T))`.
+/// Whether products of `d` can be taken by the tiles of `torch_extras`, which are faster than libtorch's where the CPU has AMX.
+fn on_tiles(d: &Tensor) -> bool {
+    d.device() == Device::Cpu && matches!(d.kind(), Kind::Float | Kind::Double) && d.is_contiguous()
+}
+
+/// The gradient by the dictionary from the transposed one by `M`: `eta ((I - D) dM^T - D dM) = eta (dM^T - D (dM + dM^T))`. Not for autograd.
 ///
 /// # Shapes
-/// `dictionary`, `by_operator`: `[d, d]`, of one kind.
-fn dictionary_gradient(dictionary: &Tensor, by_operator: &Tensor, eta: f64) -> Tensor {
-    let transposed = by_operator.tr();
-    (&transposed - dictionary.matmul(&(by_operator + &transposed))) * eta
+/// `dictionary`, `transposed`: `[d, d]`, of one kind.
+fn dictionary_gradient(dictionary: &Tensor, transposed: &Tensor, eta: f64) -> Tensor {
+    let sum = (transposed + transposed.tr()).neg_();
+    let found = match on_tiles(dictionary) {
+        true => {
+            let product = Map { transposed: true, residual: Some(transposed), ..Map::new(&sum) };
+            product.forward(dictionary).expect("matrices of one size and kind").0
+        }
+        false => transposed + dictionary.matmul(&sum),
+    };
+    found * eta
 }

@@ -7,7 +7,7 @@
 //! forward    h = LN1(z)     w = h U^T           o = attention(w)     z' = z + o W^T + b
 //!            h' = LN2(z')   out = ReLU(M h' - eta lambda)
 //! kept       z              w                   o                    z'                      out     (and the statistics of rows)
-//! backward   g = G o [out > 0]       h' = LN2(z')    dM = g^T h'      dh' = g M
+//! backward   g = G o [out > 0]       h' = LN2(z')    dM^T = h'^T g    dh' = g M
 //!            dz' = LN2'(dh')         dW = dz'^T o    db = sum dz'     dw = attention'(dz' W)
 //!            h = LN1(z)              dU = dw^T h     dz = LN1'(dw U) + dz'
 //! ```
@@ -160,8 +160,8 @@ fn backward(
         };
         let lower = through_ista.backward(&grad.to_kind(kind).contiguous())?;
         let g = lower.g.ok_or("the layer ends in a ReLU")?;
-        let by_operator = weight_gradient(&g, &lower.h)?.to_kind(dictionary.kind());
-        let by_dictionary = dictionary_gradient(dictionary, &by_operator);
+        let by_operator_transposed = weight_gradient(&lower.h, &g)?.to_kind(dictionary.kind());
+        let by_dictionary = dictionary_gradient(dictionary, &by_operator_transposed);
         drop(g);
         let by_half = lower.x;
 

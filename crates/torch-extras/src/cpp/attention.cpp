@@ -77,7 +77,10 @@ template <typename S> void forward(const Shape &s, double scale, const at::Tenso
     const S *rows = pw + s.offset(item);
     const N *turned = head.turned(rows, memory), *plain = head.plain(rows, memory);
     N *scores = memory.take<N>(height * head.wide), *made = memory.take<N>(height * head.narrow);
-    S *map = memory.take<S>(height * head.wide);
+    // In the place of the scores where numbers are of one kind: less to hold in the first-level cache.
+    S *map;
+    if constexpr (std::is_same_v<S, N>) map = scores;
+    else map = memory.take<S>(height * head.wide);
     tiles::Ahead ahead;
     ahead.read(pw + s.offset(head.next(item)), s.n, s.p, s.row());
     ahead.write(po + s.offset(head.next(item)), s.n, s.p, s.row());

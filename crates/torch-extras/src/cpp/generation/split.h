@@ -39,66 +39,63 @@ INLINE avx512::Vector<float> up_to(const float *p, int64_t count) {
   return v;
 }
 
-// A step of k by sixteen rows (or columns) of a factor, number (i, q) at from[i * across + q * along], one of these 1: `to` gets a row of pairs for each i, rows `row`
-// words apart, parts `part` words apart.
-INLINE void split_rows(const float *from, int64_t across, int64_t along, int64_t count, int64_t k, float *to, int64_t row, int64_t part) {
-  if (along == 1) {
-    for (int64_t i = 0; i < count; i++) {
-      const float *p = from + i * across;
-      const Split made = split(up_to(p, k), up_to(p + SIDE, k - SIDE));
-#pragma GCC unroll 3
-      for (int t = 0; t < PARTS; t++) avx512::store(to + t * part + i * row, (avx512::Vector<float>)made.part[t]);
-    }
-    return;
-  }
-  avx512::Vector<float> v[PARTS][SIDE];
-  for (int64_t q = 0; q < PAIRS; q++) {
-    const float *p = from + q * along;
-    const Split made = split(up_to(p, q < k ? count : 0), up_to(p + PAIRS * along, q + PAIRS < k ? count : 0));
-#pragma GCC unroll 3
-    for (int t = 0; t < PARTS; t++) v[t][q] = (avx512::Vector<float>)made.part[t];
-  }
-  for (int t = 0; t < PARTS; t++) {
-    avx512::turn(v[t]);
+// Sixteen vectors: number t of vector s is from[s * major + t * minor], one of these 1, zero where s or t is beyond what there is.
+INLINE void sixteen(avx512::Vector<float> v[SIDE], const float *from, int64_t major, int64_t minor, int64_t majors, int64_t minors) {
+  if (minor == 1) {
 #pragma GCC unroll 16
-    for (int64_t i = 0; i < SIDE; i++) avx512::store(to + t * part + i * row, v[t][i]);
+    for (int64_t s = 0; s < SIDE; s++) v[s] = up_to(from + s * major, s < majors ? minors : 0);
+  } else {
+#pragma GCC unroll 16
+    for (int64_t t = 0; t < SIDE; t++) v[t] = up_to(from + t * minor, t < minors ? majors : 0);
+    avx512::turn(v);
   }
 }
 
-// Words of a part of a step of a panel, and of one of up to 32 rows.
+// The parts of sixteen such vectors x and as many of y, paired: vector s of a part goes to `to` + part * `part` + s * `row`.
+struct Block {
+  const float *from;
+  int64_t majors, minors;
+};
+INLINE void split_block(Block x, Block y, int64_t major, int64_t minor, float *to, int64_t row, int64_t part) {
+  const auto put = [&](int64_t s, avx512::Vector<float> lower, avx512::Vector<float> upper) __attribute__((always_inline)) {
+    const Split made = split(lower, upper);
+#pragma GCC unroll 3
+    for (int t = 0; t < PARTS; t++) avx512::store(to + t * part + s * row, (avx512::Vector<float>)made.part[t]);
+  };
+  if (minor == 1) {
+    for (int64_t s = 0; s < SIDE; s++)
+      put(s, up_to(x.from + s * major, s < x.majors ? x.minors : 0), up_to(y.from + s * major, s < y.majors ? y.minors : 0));
+    return;
+  }
+  alignas(LINE) float lower[SIDE * SIDE];
+  avx512::Vector<float> v[SIDE];
+  sixteen(v, x.from, major, minor, x.majors, x.minors);
+#pragma GCC unroll 16
+  for (int64_t s = 0; s < SIDE; s++) avx512::store(lower + s * SIDE, v[s]);
+  sixteen(v, y.from, major, minor, y.majors, y.minors);
+#pragma GCC unroll 16
+  for (int64_t s = 0; s < SIDE; s++) put(s, avx512::load(lower + s * SIDE), v[s]);
+}
+
+// Words of a part of a step of a panel, and of one of up to 32 rows. Pair q of a step is made of its numbers q and q + 16, in either factor.
 constexpr int64_t BLOCK = PAIRS * WIDTH<float>;
 
 // A panel holds, step by step, its parts one behind the other.
 void pack_split(const float *b, int64_t row, int64_t column, int64_t k, int64_t n, int64_t first, int64_t last, float *panels) {
   constexpr int64_t width = WIDTH<float>;
-  const int64_t size = steps(k) * PARTS * BLOCK;
   for (int64_t p = first; p < last; p++)
     for (int64_t s = 0; s < steps(k); s++)
-      for (int64_t j0 = 0; j0 < width; j0 += SIDE) {
-        const int64_t rest = k - s * STEP, j = p * width + j0, count = std::max<int64_t>(0, std::min(SIDE, n - j));
+      for (int64_t j = p * width; j < (p + 1) * width; j += SIDE) {
+        const int64_t rest = k - s * STEP, count = n - j;
         const float *from = b + s * STEP * row + j * column;
-        float *to = panels + p * size + s * PARTS * BLOCK + j0;
-        if (column == 1) {
-          for (int64_t q = 0; q < PAIRS; q++) {
-            const float *x = from + q * row;
-            const Split made = split(up_to(x, q < rest ? count : 0), up_to(x + PAIRS * row, q + PAIRS < rest ? count : 0));
-#pragma GCC unroll 3
-            for (int t = 0; t < PARTS; t++) avx512::store(to + t * BLOCK + q * width, (avx512::Vector<float>)made.part[t]);
-          }
-        } else {
-          // Columns become rows of pairs, and these are turned.
-          alignas(LINE) float rows[PARTS][SIDE * SIDE] = {};
-          split_rows(from, column, 1, count, rest, rows[0], SIDE, SIDE * SIDE);
-          for (int t = 0; t < PARTS; t++) {
-            avx512::Vector<float> v[SIDE];
-#pragma GCC unroll 16
-            for (int i = 0; i < SIDE; i++) v[i] = avx512::load(rows[t] + i * SIDE);
-            avx512::turn(v);
-#pragma GCC unroll 16
-            for (int q = 0; q < SIDE; q++) avx512::store(to + t * BLOCK + q * width, v[q]);
-          }
-        }
+        split_block({from, rest, count}, {from + PAIRS * row, rest - PAIRS, count}, row, column,
+                    panels + (p * steps(k) + s) * PARTS * BLOCK + j % width, width, BLOCK);
       }
+}
+
+// A step of up to sixteen rows of A.
+INLINE void split_rows(Left<float> a, int64_t rows, int64_t k, float *to) {
+  split_block({a.a, rows, k}, {a.a + PAIRS * a.step, rows, k - PAIRS}, a.row, a.step, to, SIDE, BLOCK);
 }
 
 // Steps of k at a time, few enough that a panel's stay in the first-level cache.
@@ -159,8 +156,8 @@ void product_split(Left<float> a, int64_t rows, int64_t k, const float *panels, 
       for (int64_t g = 0; g < groups; g++)
         for (int64_t t = 0; t < some; t++)
           for (int64_t i = 0; i < high; i += SIDE)
-            split_rows(a.a + (first + g * ROWS_AT_ONCE + i) * a.row + (s + t) * STEP * a.step, a.row, a.step, std::min(SIDE, high - i),
-                       k - (s + t) * STEP, parts.words[g] + t * PARTS * BLOCK + i * SIDE, SIDE, BLOCK);
+            split_rows({a.a + (first + g * ROWS_AT_ONCE + i) * a.row + (s + t) * STEP * a.step, a.row, a.step}, high - i, k - (s + t) * STEP,
+                       parts.words[g] + t * PARTS * BLOCK + i * SIDE);
       for (int64_t j = 0; j < n; j += width) {
         const float *b = panels + (j / width * steps(k) + s) * PARTS * BLOCK;
         for (int64_t g = 0; g < groups; g++) {
