@@ -168,7 +168,7 @@ void backward(const Rows &r, const at::Tensor &dy, const at::Tensor *out, const 
 struct Cut {
   int64_t high, broad, down, across, parts, length;
 
-  static constexpr int64_t LEAST_ROWS = 512, MOST_PARTS = 4;
+  static constexpr int64_t LEAST_ROWS = 128, MOST_PARTS = 4;
   Cut(int64_t rows, int64_t m, int64_t n, size_t number) : high(m), broad(n) {
     const int64_t threads = at::get_num_threads(), room = second_level_cache() / 3 / number;
     while (high * broad > room || pieces(m, n) * MOST_PARTS < threads) {
