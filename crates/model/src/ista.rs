@@ -35,7 +35,6 @@
 use serde::{Deserialize, Serialize};
 use tch::nn::Path;
 use tch::{Device, Kind, Tensor};
-use torch_extras::function;
 use torch_extras::rows::{self, Map};
 
 use crate::layers::{LayerNorm, Linear, uniform, without_autocast};
@@ -151,22 +150,29 @@ impl Ista {
     fn step_in_one_product(&self, h: &Tensor) -> Tensor {
         let m = {
             let _float32 = without_autocast(self.dictionary.device());
-            self.operator()
+            self.operator_with(|d| d.tr().matmul(d))
         };
         h.linear(&m, Some(&self.threshold())).relu()
     }
 
-    /// `M = I + eta D^T (I - D)`, or MM-prox's multiple of `D^T`, `[d, d]`, in the dictionary's kind.
+    /// `M = I + eta D^T (I - D)`, or MM-prox's multiple of `D^T`, `[d, d]`, in the dictionary's kind, outside of autograd.
     pub(crate) fn operator(&self) -> Tensor {
+        tch::no_grad(|| {
+            self.operator_with(|d| match on_tiles(d) {
+                true => rows::weight_gradient(d, d).expect("a matrix fits itself"),
+                false => d.tr().matmul(d),
+            })
+        })
+    }
+
+    /// The same with `D^T D` from `square`. That of a layer op by op must not depend on whether autograd records it: a layer that is computed again for the
+    /// backward pass must come out as it did before.
+    fn operator_with(&self, square: impl Fn(&Tensor) -> Tensor) -> Tensor {
         let transposed = self.dictionary.tr();
         if self.config.step == Step::MmProx {
             return transposed.contiguous() * self.growth();
         }
-        let d = &self.dictionary;
-        let mut m = match on_tiles(d) && !function::recorded(&[d]).unwrap_or(true) {
-            true => rows::weight_gradient(d, d).expect("a matrix fits itself"),
-            false => transposed.matmul(d),
-        };
+        let mut m = square(&self.dictionary);
         m -= transposed;
         m *= -self.config.eta;
         let mut diagonal = m.diagonal(0, 0, 1);

@@ -13,7 +13,7 @@
 //! ```
 //!
 //! `out` is the next layer's `z`, so that it takes no memory of its own, and the signs that the ReLU's gradient asks for stand in it. `M` and the way
-//! from `dM` to `dD` are in [`ista`](crate::ista). Under autocast to bf16 tokens are bf16 from layer to layer; weights are cast once.
+//! from `dM^T` to `dD` are in [`ista`](crate::ista). Under autocast to bf16 tokens are bf16 from layer to layer; weights are cast once.
 //! Values and gradients are held against the layer op by op in tests/forms.rs.
 
 use tch::{Kind, Tensor};

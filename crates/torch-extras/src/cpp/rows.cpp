@@ -1,8 +1,8 @@
 // Linear maps of rows together with what stands before and behind them, on the CPU.
 //
 // A matrix product over a whole batch reads and writes tensors that are larger than a core's cache, and LayerNorm, bias, residual and ReLU read and
-// write them again, with all threads meeting after each. Here a thread takes a dozen rows through the whole of it while they are in its
-// cache:
+// write them again, with all threads meeting after each. Here a thread takes some rows, a dozen or more, through the whole of it while they are in
+// its cache:
 //
 //   forward    y = act(LN(x) W^T + bias + residual)            LN, bias, residual and act = ReLU each where asked for
 //   backward   g = dy o [out > 0];  h = LN(x);  dx = LN'(g W) + add;  and the sums over rows that LN's scale and shift and a bias ask for

@@ -4,7 +4,7 @@
 //   -grad R^c = -gamma sum_k U_k W_k (I + gamma W_k^T W_k)^-1      max(h + alpha/L h (I + alpha h^T h)^-1 - lambda/L, 0) - h
 //
 // A sample's tokens and all that is made of them stay in a core's cache; with libtorch's operations every one of some forty moves them through memory.
-// Products of float tokens are taken in float (with bases see factor.h), of tokens less their mean (volume.h), which moves a rate by less than float
+// Products of float tokens keep a float's digits (with bases nearly: factor.h), of tokens less their mean (volume.h), which moves a rate by less than float
 // activations have moved it already; elimination is in float64.
 
 #include "border.h"

@@ -23,8 +23,8 @@ template <typename S> constexpr int64_t WIDTH = 128 / sizeof(Number<S>);
 // Rows of scores and of what is made of them have room for whole vectors, multiples of this, of which the first n numbers mean anything.
 constexpr int64_t ROOM = 16;
 
-// Rows of a tile, which are best taken through what stands before and behind a product together; and those for which `multiply` reads a packed factor once. There are HEIGHT at
-// most of either.
+// Rows that are best taken through what stands before and behind a product together: some tiles' at most, and more where the packed factor is larger than a
+// core's cache and it pays to read it for more rows at once. There are HEIGHT at most of either.
 template <typename S> int64_t height();
 template <typename S> int64_t rows_a_reading();
 constexpr int64_t HEIGHT = 128;

@@ -1,7 +1,7 @@
 // What a coding rate is the logarithm of, and what its gradient divides by: M = I + gamma W W^T for some tokens W, or I + gamma W^T W where there are
 // fewer tokens than dimensions; both have one determinant.
 //
-// Formed, eliminated and solved while it lies in a core's cache. Products are taken in G, the elimination in float64.
+// Formed, eliminated and solved while it lies in a core's cache. Products keep the digits of G, the elimination in float64.
 #pragma once
 
 #include "blocks.h"

@@ -6,7 +6,7 @@
 // are off by half of what sums of float products, one after the other, are off by; six products of bf16 take half the time of one of float. (Henry, Tang,
 // Heinecke: Leveraging the bfloat16 artificial intelligence datatype for higher-precision computations, 2019.)
 //
-// Where it differs: a number that is not finite makes what it touches no number, and the last bits of numbers below 2^-110 are lost.
+// Where it differs: a number that is not finite makes what it touches no number, and the last bits of numbers, and of products, below some 2^-103 are lost.
 
 namespace amx {
 
