@@ -48,6 +48,25 @@ template <int T> INLINE void begin(const float *c, int64_t stride, bool add) {
   else clear<T>();
 }
 
+// Those of a tile of `H` by `V` registers.
+template <int H, int V> INLINE void begin_sums(const float *c, int64_t ldc, bool add) {
+  const int64_t stride = ldc * sizeof(float);
+  begin<0>(c, stride, add);
+  if constexpr (V == 2) begin<1>(c + SIDE, stride, add);
+  if constexpr (H == 2) begin<2>(c + SIDE * ldc, stride, add);
+  if constexpr (H == 2 && V == 2) begin<3>(c + SIDE * ldc + SIDE, stride, add);
+}
+template <int H, int V> INLINE void store_sums(float *c, int64_t ldc) {
+  const int64_t stride = ldc * sizeof(float);
+  store<0>(c, stride);
+  if constexpr (V == 2) store<1>(c + SIDE, stride);
+  if constexpr (H == 2) store<2>(c + SIDE * ldc, stride);
+  if constexpr (H == 2 && V == 2) store<3>(c + SIDE * ldc + SIDE, stride);
+}
+
+// Cache lines that are asked for with each step: in a burst they would hold up the products' own.
+constexpr int64_t LINES_A_STEP = 8;
+
 // One step of a tile of `H` by `V` registers.
 template <int H, int V> INLINE void step(const Half *a, int64_t row, const float *b) {
   constexpr int64_t across = WIDTH<Half> * sizeof(float);
@@ -64,20 +83,13 @@ template <int H, int V> INLINE void step(const Half *a, int64_t row, const float
 template <int H, int V>
 INLINE void tile(const Half *a, int64_t row, int64_t steps, const Half *rest, const float *b, float *c, int64_t ldc, bool add, Ahead &ahead) {
   constexpr int64_t width = WIDTH<Half>;
-  const int64_t stride = ldc * sizeof(float);
-  begin<0>(c, stride, add);
-  if constexpr (V == 2) begin<1>(c + SIDE, stride, add);
-  if constexpr (H == 2) begin<2>(c + SIDE * ldc, stride, add);
-  if constexpr (H == 2 && V == 2) begin<3>(c + SIDE * ldc + SIDE, stride, add);
+  begin_sums<H, V>(c, ldc, add);
   for (int64_t q = 0; q < steps; q++, a += STEP, b += PAIRS * width) {
     step<H, V>(a, row, b);
-    ahead.some(8);
+    ahead.some(LINES_A_STEP);
   }
   if (rest != nullptr) step<H, V>(rest, STEP, b);
-  store<0>(c, stride);
-  if constexpr (V == 2) store<1>(c + SIDE, stride);
-  if constexpr (H == 2) store<2>(c + SIDE * ldc, stride);
-  if constexpr (H == 2 && V == 2) store<3>(c + SIDE * ldc + SIDE, stride);
+  store_sums<H, V>(c, ldc);
 }
 
 // Steps of k, the last of which may be filled up with zeros.

@@ -1,25 +1,21 @@
 // Softmax of scores, and its gradient.
 
+// Its coefficients begin with that of the highest power.
+template <size_t COUNT> INLINE Vector<float> polynomial(Vector<float> r, const float (&coefficients)[COUNT]) {
+  Vector<float> y = Vector<float>{} + coefficients[0];
+#pragma GCC unroll 8
+  for (size_t i = 1; i < COUNT; i++) y = y * r + coefficients[i];
+  return y;
+}
+
 // 2^x for x <= 0, for results that are stored as S: a power times a polynomial of the rest. Up to rounding; in bf16, which keeps 8 bits, up to 3e-6.
 #if BYTES == 64
 template <typename S> INLINE Vector<float> exp2_of(Vector<float> x) {
   // The rest is what is above the next lower integer, and the power is that of the latter.
   Vector<float> r, y;
   asm("vreduceps $1, %1, %0" : "=v"(r) : "v"(x));
-  if constexpr (std::is_same_v<S, Half>) {
-    y = Vector<float>{} + 1.34266857e-2f;
-    y = y * r + 5.22424728e-2f;
-    y = y * r + 2.41280213e-1f;
-    y = y * r + 6.93044841e-1f;
-  } else {
-    y = Vector<float>{} + 2.16129163e-4f;
-    y = y * r + 1.24678458e-3f;
-    y = y * r + 9.67545155e-3f;
-    y = y * r + 5.54852821e-2f;
-    y = y * r + 2.40229309e-1f;
-    y = y * r + 6.93147063e-1f;
-  }
-  y = y * r + 1.0f;
+  if constexpr (std::is_same_v<S, Half>) y = polynomial(r, {1.34266857e-2f, 5.22424728e-2f, 2.41280213e-1f, 6.93044841e-1f, 1.0f});
+  else y = polynomial(r, {2.16129163e-4f, 1.24678458e-3f, 9.67545155e-3f, 5.54852821e-2f, 2.40229309e-1f, 6.93147063e-1f, 1.0f});
   asm("vscalefps %1, %0, %0" : "+v"(y) : "v"(x));
   return y;
 }
@@ -31,13 +27,7 @@ template <typename S> INLINE Vector<float> exp2_of(Vector<float> x) {
   // Added to this, a number is rounded to an integer, which then stands in the last bits.
   constexpr float round = 12582912.0f;
   const Vector<float> rounded = x + round, r = x - (rounded - round);
-  Vector<float> y = Vector<float>{} + 1.5353362e-4f;
-  y = y * r + 1.3398874e-3f;
-  y = y * r + 9.6184373e-3f;
-  y = y * r + 5.5503324e-2f;
-  y = y * r + 2.4022648e-1f;
-  y = y * r + 6.9314720e-1f;
-  y = y * r + 1.0f;
+  const Vector<float> y = polynomial(r, {1.5353362e-4f, 1.3398874e-3f, 9.6184373e-3f, 5.5503324e-2f, 2.4022648e-1f, 6.9314720e-1f, 1.0f});
   return (Vector<float>)((Words)y + ((Words)rounded << 23));
 }
 #endif

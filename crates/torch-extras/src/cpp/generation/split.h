@@ -39,23 +39,20 @@ INLINE avx512::Vector<float> up_to(const float *p, int64_t count) {
   return v;
 }
 
-// Sixteen vectors: number t of vector s is from[s * major + t * minor], one of these 1, zero where s or t is beyond what there is.
-INLINE void sixteen(avx512::Vector<float> v[SIDE], const float *from, int64_t major, int64_t minor, int64_t majors, int64_t minors) {
-  if (minor == 1) {
-#pragma GCC unroll 16
-    for (int64_t s = 0; s < SIDE; s++) v[s] = up_to(from + s * major, s < majors ? minors : 0);
-  } else {
-#pragma GCC unroll 16
-    for (int64_t t = 0; t < SIDE; t++) v[t] = up_to(from + t * minor, t < minors ? majors : 0);
-    avx512::turn(v);
-  }
-}
-
-// The parts of sixteen such vectors x and as many of y, paired: vector s of a part goes to `to` + part * `part` + s * `row`.
+// Up to sixteen vectors of up to sixteen numbers, zero beyond them: number t of vector s is from[s * major + t * minor], one of these 1.
 struct Block {
   const float *from;
   int64_t majors, minors;
 };
+
+// All vectors where `major` is 1.
+INLINE void turned_vectors(avx512::Vector<float> v[SIDE], Block x, int64_t minor) {
+#pragma GCC unroll 16
+  for (int64_t t = 0; t < SIDE; t++) v[t] = up_to(x.from + t * minor, t < x.minors ? x.majors : 0);
+  avx512::turn(v);
+}
+
+// The parts of two blocks' vectors, paired: vector s of a part goes to `to` + part * `part` + s * `row`.
 INLINE void split_block(Block x, Block y, int64_t major, int64_t minor, float *to, int64_t row, int64_t part) {
   const auto put = [&](int64_t s, avx512::Vector<float> lower, avx512::Vector<float> upper) __attribute__((always_inline)) {
     const Split made = split(lower, upper);
@@ -69,10 +66,10 @@ INLINE void split_block(Block x, Block y, int64_t major, int64_t minor, float *t
   }
   alignas(LINE) float lower[SIDE * SIDE];
   avx512::Vector<float> v[SIDE];
-  sixteen(v, x.from, major, minor, x.majors, x.minors);
+  turned_vectors(v, x, minor);
 #pragma GCC unroll 16
   for (int64_t s = 0; s < SIDE; s++) avx512::store(lower + s * SIDE, v[s]);
-  sixteen(v, y.from, major, minor, y.majors, y.minors);
+  turned_vectors(v, y, minor);
 #pragma GCC unroll 16
   for (int64_t s = 0; s < SIDE; s++) put(s, avx512::load(lower + s * SIDE), v[s]);
 }
@@ -107,11 +104,7 @@ struct alignas(LINE) Parts {
 // A tile of `H` by `V` registers, of which products of the same parts come to lie together.
 template <int H, int V> INLINE void tile_split(const float *a, int64_t steps, const float *b, float *c, int64_t ldc, bool add, Ahead &ahead) {
   constexpr int64_t across = WIDTH<float> * sizeof(float);
-  const int64_t stride = ldc * sizeof(float);
-  begin<0>(c, stride, add);
-  if constexpr (V == 2) begin<1>(c + SIDE, stride, add);
-  if constexpr (H == 2) begin<2>(c + SIDE * ldc, stride, add);
-  if constexpr (H == 2 && V == 2) begin<3>(c + SIDE * ldc + SIDE, stride, add);
+  begin_sums<H, V>(c, ldc, add);
   const auto rows = [&](int part) __attribute__((always_inline)) {
     load<4>(a + part * BLOCK, LINE);
     if constexpr (H == 2) load<5>(a + part * BLOCK + SIDE * SIDE, LINE);
@@ -133,12 +126,9 @@ template <int H, int V> INLINE void tile_split(const float *a, int64_t steps, co
     columns(0), multiply();
     rows(2), multiply();
     rows(0), multiply();
-    ahead.some(8);
+    ahead.some(LINES_A_STEP);
   }
-  store<0>(c, stride);
-  if constexpr (V == 2) store<1>(c + SIDE, stride);
-  if constexpr (H == 2) store<2>(c + SIDE * ldc, stride);
-  if constexpr (H == 2 && V == 2) store<3>(c + SIDE * ldc + SIDE, stride);
+  store_sums<H, V>(c, ldc);
 }
 
 template <int H>
