@@ -58,8 +58,8 @@ template <typename S> struct Head {
     return panels;
   }
   // a w^T for some rows a of a head.
-  void scores(const S *a, int64_t rows, const N *turned, N *to, tiles::Ahead &ahead) const {
-    tiles::multiply(tiles::by_rows(a, s.row()), rows, s.p, turned, s.n, to, wide, false, ahead);
+  void scores(const S *a, int64_t rows, const N *turned, N *to, tiles::Meanwhile &meanwhile) const {
+    tiles::multiply(tiles::by_rows(a, s.row()), rows, s.p, turned, s.n, to, wide, false, meanwhile);
   }
   // The rows of the item that this thread is likely to work on next.
   int64_t next(int64_t item) const { return std::min(item + at::get_num_threads(), s.items() - 1); }
@@ -81,18 +81,18 @@ template <typename S> void forward(const Shape &s, double scale, const at::Tenso
     S *map;
     if constexpr (std::is_same_v<S, N>) map = scores;
     else map = memory.take<S>(height * head.wide);
-    tiles::Ahead ahead;
-    ahead.read(pw + s.offset(head.next(item)), s.n, s.p, s.row());
-    ahead.write(po + s.offset(head.next(item)), s.n, s.p, s.row());
+    tiles::Meanwhile meanwhile;
+    meanwhile.read(pw + s.offset(head.next(item)), s.n, s.p, s.row());
+    meanwhile.write(po + s.offset(head.next(item)), s.n, s.p, s.row());
     for (int64_t first = 0; first < s.n; first += height) {
       const int64_t count = std::min(height, s.n - first);
-      head.scores(rows + first * s.row(), count, turned, scores, ahead);
+      head.scores(rows + first * s.row(), count, turned, scores, meanwhile);
       N inverse[tiles::HEIGHT];
       for (int64_t i = 0; i < count; i++)
         lse[item * s.n + first + i] = tiles::exp_row(map + i * head.wide, scores + i * head.wide, s.n, N(scale), inverse[i]);
-      tiles::multiply(tiles::by_rows(map, head.wide), count, s.n, plain, s.p, made, head.narrow, false, ahead);
+      tiles::multiply(tiles::by_rows(map, head.wide), count, s.n, plain, s.p, made, head.narrow, false, meanwhile);
       for (int64_t i = 0; i < count; i++)
-        kernels::scale_row(po + s.offset(item) + (first + i) * s.row(), made + i * head.narrow, s.p, inverse[i]);
+        tiles::scale_row(po + s.offset(item) + (first + i) * s.row(), made + i * head.narrow, s.p, inverse[i]);
     }
   });
 }
@@ -113,17 +113,17 @@ void backward(const Shape &s, double scale, const at::Tensor &grad, const at::Te
     const N *turned = head.turned(rows, memory), *plain = head.plain(rows, memory), *plain_grads = head.plain(grads, memory);
     N *scores = memory.take<N>(height * head.wide), *by_map = memory.take<N>(height * head.wide), *made = memory.take<N>(height * head.narrow);
     S *q = memory.take<S>(head.wide * head.wide), *map = memory.take<S>(head.wide * head.wide), *pairs = memory.take<S>(head.wide * head.wide);
-    tiles::Ahead ahead;
+    tiles::Meanwhile meanwhile;
     const int64_t next = s.offset(head.next(item));
-    for (const S *wanted : {pw + next, pg + next, po + next}) ahead.read(wanted, s.n, s.p, s.row());
-    ahead.write(pd + next, s.n, s.p, s.row());
+    for (const S *wanted : {pw + next, pg + next, po + next}) meanwhile.read(wanted, s.n, s.p, s.row());
+    meanwhile.write(pd + next, s.n, s.p, s.row());
     for (int64_t first = 0; first < s.n; first += height) {
       const int64_t count = std::min(height, s.n - first);
-      head.scores(rows + first * s.row(), count, turned, scores, ahead);
-      head.scores(grads + first * s.row(), count, turned, by_map, ahead);
+      head.scores(rows + first * s.row(), count, turned, scores, meanwhile);
+      head.scores(grads + first * s.row(), count, turned, by_map, meanwhile);
       for (int64_t i = 0; i < count; i++) {
         const int64_t at = first + i;
-        const N delta = kernels::dot(grads + at * s.row(), outs + at * s.row(), s.p);
+        const N delta = tiles::dot(grads + at * s.row(), outs + at * s.row(), s.p);
         tiles::attention_gradient_row(q + at * head.wide, map + at * head.wide, scores + i * head.wide, by_map + i * head.wide, s.n, N(scale),
                                         lse[item * s.n + at], delta);
       }
@@ -132,10 +132,10 @@ void backward(const Shape &s, double scale, const at::Tensor &grad, const at::Te
     const auto turned_map = tiles::by_columns(map, head.wide, s.n, s.n, pairs);
     for (int64_t first = 0; first < s.n; first += height) {
       const int64_t count = std::min(height, s.n - first);
-      tiles::multiply(tiles::by_rows(q + first * head.wide, head.wide), count, s.n, plain, s.p, made, head.narrow, false, ahead);
+      tiles::multiply(tiles::by_rows(q + first * head.wide, head.wide), count, s.n, plain, s.p, made, head.narrow, false, meanwhile);
       tiles::multiply(tiles::Left<S>{turned_map.a + first * turned_map.row, turned_map.row, turned_map.step}, count, s.n, plain_grads, s.p, made,
-                      head.narrow, true, ahead);
-      for (int64_t i = 0; i < count; i++) kernels::scale_row(pd + s.offset(item) + (first + i) * s.row(), made + i * head.narrow, s.p, N(1));
+                      head.narrow, true, meanwhile);
+      for (int64_t i = 0; i < count; i++) tiles::scale_row(pd + s.offset(item) + (first + i) * s.row(), made + i * head.narrow, s.p, N(1));
     }
   });
 }

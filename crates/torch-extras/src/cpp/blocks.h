@@ -15,6 +15,7 @@
 #include <atomic>
 #include <cstdlib>
 #include <memory>
+#include <vector>
 
 // Calls `f` with a number of the kind.
 template <typename F> void by_kind(at::ScalarType kind, const char *what, F &&f) {
@@ -68,14 +69,47 @@ private:
 // The bytes of pieces of some sizes.
 template <typename T> constexpr size_t piece(int64_t count) { return Scratch::rounded(count * sizeof(T)); }
 
-// Runs `work(first, last, scratch)` over blocks of `block` of `items` items, each thread with at least `bytes` of scratch of its own. A thread that is done takes
-// the next block: cores of a shared machine are not equally fast. So nothing may depend on which thread takes which block.
+// Blocks that threads take one by one. Each has a share of its own, the same in every loop over as many: what it wrote in the last one is in its cache. When
+// that is done it helps others, for cores of a shared machine are not equally fast. So nothing may depend on which thread takes which block.
+class Blocks {
+public:
+  explicit Blocks(int64_t count) : count(count), shares(std::max<int64_t>(1, std::min<int64_t>(count, at::get_num_threads()))) {
+    const int64_t threads = shares.size();
+    for (int64_t t = 0; t < threads; t++) shares[t].next = count * t / threads, shares[t].end = count * (t + 1) / threads;
+  }
+  // One for the thread of a share; `count` when there are no more.
+  int64_t take(int64_t share) {
+    for (size_t i = 0; i < shares.size(); i++) {
+      Share &from = shares[(share + i) % shares.size()];
+      if (from.next.load(std::memory_order_relaxed) >= from.end) continue;
+      const int64_t taken = from.next++;
+      if (taken < from.end) return taken;
+    }
+    return count;
+  }
+  // Calls `work` with each thread's share.
+  template <typename Work> void by_threads(Work &&work) {
+    at::parallel_for(0, shares.size(), 1, [&](int64_t first, int64_t last) {
+      for (int64_t t = first; t < last; t++) work(t);
+    });
+  }
+
+  const int64_t count;
+
+private:
+  struct alignas(64) Share {
+    std::atomic<int64_t> next;
+    int64_t end;
+  };
+  std::vector<Share> shares;
+};
+
+// Runs `work(first, last, scratch)` over blocks of `block` of `items` items, each thread with at least `bytes` of scratch of its own.
 template <typename Work> void over_blocks(int64_t items, int64_t block, size_t bytes, Work &&work) {
-  const int64_t blocks = (items + block - 1) / block;
-  std::atomic<int64_t> next{0};
-  at::parallel_for(0, std::min<int64_t>(blocks, at::get_num_threads()), 1, [&](int64_t, int64_t) {
+  Blocks blocks((items + block - 1) / block);
+  blocks.by_threads([&](int64_t share) {
     Scratch &scratch = Scratch::of_thread(bytes);
-    for (int64_t b = next++; b < blocks; b = next++) {
+    for (int64_t b = blocks.take(share); b < blocks.count; b = blocks.take(share)) {
       scratch.clear();
       work(b * block, std::min(items, (b + 1) * block), scratch);
     }

@@ -33,21 +33,21 @@ public:
   Half *room(int64_t rows, Scratch &memory) const { return split ? memory.take<Half>(2 * rows * k) : nullptr; }
 
   // to = a B for `rows` rows of k numbers; `to` has rows `wide` numbers apart, with room for whole panels.
-  void multiply(const N *a, int64_t rows, N *to, int64_t wide, Half *room, tiles::Ahead &ahead) const {
+  void multiply(const N *a, int64_t rows, N *to, int64_t wide, Half *room, tiles::Meanwhile &meanwhile) const {
     if constexpr (std::is_same_v<N, float>) {
-      if (split) return multiply_split(a, rows, to, wide, room, ahead);
+      if (split) return multiply_split(a, rows, to, wide, room, meanwhile);
     }
-    tiles::multiply(tiles::by_rows(a, k), rows, k, upper.data_ptr<N>(), n, to, wide, false, ahead);
+    tiles::multiply(tiles::by_rows(a, k), rows, k, upper.data_ptr<N>(), n, to, wide, false, meanwhile);
   }
 
 private:
-  void multiply_split(const float *a, int64_t rows, float *to, int64_t wide, Half *room, tiles::Ahead &ahead) const {
+  void multiply_split(const float *a, int64_t rows, float *to, int64_t wide, Half *room, tiles::Meanwhile &meanwhile) const {
     Half *high = room, *low = room + rows * k;
     kernels::split(high, low, a, rows * k);
     const float *big = upper.data_ptr<float>(), *small = lower.data_ptr<float>();
-    tiles::multiply(tiles::by_rows(high, k), rows, k, big, n, to, wide, false, ahead);
-    tiles::multiply(tiles::by_rows(high, k), rows, k, small, n, to, wide, true, ahead);
-    tiles::multiply(tiles::by_rows(low, k), rows, k, big, n, to, wide, true, ahead);
+    tiles::multiply(tiles::by_rows(high, k), rows, k, big, n, to, wide, false, meanwhile);
+    tiles::multiply(tiles::by_rows(high, k), rows, k, small, n, to, wide, true, meanwhile);
+    tiles::multiply(tiles::by_rows(low, k), rows, k, big, n, to, wide, true, meanwhile);
   }
 
   bool split;

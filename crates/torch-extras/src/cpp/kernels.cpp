@@ -41,52 +41,6 @@ INLINE void set(Bits &to, float x) {
   to = static_cast<Bits>(x != x ? 0x7fc0 : rounded);
 }
 
-template <typename S, typename N> INLINE N inner(const S *a, const S *b, int64_t n) {
-  N sum = 0;
-#pragma omp simd reduction(+ : sum)
-  for (int64_t j = 0; j < n; j++) sum += get(a[j]) * get(b[j]);
-  return sum;
-}
-
-template <typename S, typename N> INLINE void scaled(S *to, const N *from, int64_t n, N factor) {
-#pragma omp simd
-  for (int64_t j = 0; j < n; j++) set(to[j], factor * from[j]);
-}
-
-template <typename S, typename N> INLINE void renorm(S *y, const S *x, int64_t n, const N *scale, const N *shift, N mean, N rstd) {
-  if (scale == nullptr) {
-#pragma omp simd
-    for (int64_t j = 0; j < n; j++) set(y[j], (get(x[j]) - mean) * rstd);
-  } else {
-#pragma omp simd
-    for (int64_t j = 0; j < n; j++) set(y[j], (get(x[j]) - mean) * rstd * scale[j] + shift[j]);
-  }
-}
-
-template <typename S, typename N>
-INLINE void norm(S *y, const S *x, int64_t n, N eps, const N *scale, const N *shift, N &mean, N &rstd) {
-  N sum = 0, squares = 0;
-#pragma omp simd reduction(+ : sum)
-  for (int64_t j = 0; j < n; j++) sum += get(x[j]);
-  const N m = sum / N(n);
-#pragma omp simd reduction(+ : squares)
-  for (int64_t j = 0; j < n; j++) squares += (get(x[j]) - m) * (get(x[j]) - m);
-  mean = m;
-  rstd = N(1) / std::sqrt(squares / N(n) + eps);
-  renorm(y, x, n, scale, shift, mean, rstd);
-}
-
-template <typename S, typename N> INLINE void finish(S *to, const N *from, const N *bias, const S *residual, int64_t n, bool relu) {
-#pragma omp simd
-  for (int64_t j = 0; j < n; j++) {
-    N value = from[j];
-    if (bias != nullptr) value += bias[j];
-    if (residual != nullptr) value += get(residual[j]);
-    // Written so that what is no number stays none.
-    set(to[j], relu && value < N(0) ? N(0) : value);
-  }
-}
-
 template <typename S> INLINE void mask(S *to, const S *g, const S *out, int64_t n) {
 #pragma omp simd
   for (int64_t j = 0; j < n; j++) to[j] = get(out[j]) > 0 ? g[j] : S(0);
@@ -266,22 +220,14 @@ CLONES double log_det(double *m, int64_t n, int64_t row) { return eliminated(m, 
 
 CLONES void split(Half *high, Half *low, const float *x, int64_t n) { split_into(raw(high), raw(low), x, n); }
 
-#define KERNELS(S, N)                                                                                                                    \
-  CLONES N dot(const S *a, const S *b, int64_t n) { return inner<Stored<S>, N>(raw(a), raw(b), n); }                                     \
-  CLONES void scale_row(S *to, const N *from, int64_t n, N factor) { scaled(raw(to), from, n, factor); }                                 \
-  CLONES void norm_row(S *y, const S *x, int64_t n, N eps, const N *scale, const N *shift, N &mean, N &rstd) {                           \
-    norm(raw(y), raw(x), n, eps, scale, shift, mean, rstd);                                                                              \
-  }                                                                                                                                      \
-  CLONES void finish_row(S *to, const N *from, const N *bias, const S *residual, int64_t n, bool relu) {                                 \
-    finish(raw(to), from, bias, raw(residual), n, relu);                                                                                 \
-  }                                                                                                                                      \
+#define KERNELS(S)                                                                                                                       \
   CLONES void mask_row(S *to, const S *g, const S *out, int64_t n) { mask(raw(to), raw(g), raw(out), n); }                               \
   CLONES void count_positive(int64_t *counts, const S *x, int64_t n) { counted_positive(counts, raw(x), n); }                            \
   CLONES int64_t nonzero(const S *x, int64_t n) { return counted_nonzero(raw(x), n); }
 
-KERNELS(float, float)
-KERNELS(double, double)
-KERNELS(Half, float)
+KERNELS(float)
+KERNELS(double)
+KERNELS(Half)
 
 #define CONVERSIONS(S, T)                                                                                                                \
   CLONES void inverse_norm(const S *x, int64_t n, T &inverse) { inverted_norm(raw(x), n, inverse); }                                     \

@@ -14,15 +14,7 @@ template <typename S> struct NumberOf { using type = S; };
 template <> struct NumberOf<Half> { using type = float; };
 template <typename S> using Number = typename NumberOf<S>::type;
 
-// Results of a product come as Number<S>.
-#define WHITEBOX_KERNELS(S, N)                                                                                                           \
-  N dot(const S *a, const S *b, int64_t n);                                                                                              \
-  /* to = factor from. */                                                                                                                \
-  void scale_row(S *to, const N *from, int64_t n, N factor);                                                                             \
-  /* y = (x - mean) / deviation scale + shift; scale and shift may be null together. */                                                  \
-  void norm_row(S *y, const S *x, int64_t n, N eps, const N *scale, const N *shift, N &mean, N &rstd);                                   \
-  /* to = from + bias + residual, negative numbers to zero where `relu`; bias and residual may be null. */                               \
-  void finish_row(S *to, const N *from, const N *bias, const S *residual, int64_t n, bool relu);                                         \
+#define WHITEBOX_KERNELS(S)                                                                                                           \
   /* g where out > 0, otherwise 0. */                                                                                                    \
   void mask_row(S *to, const S *g, const S *out, int64_t n);                                                                             \
   /* Adds one to the counts of the numbers above zero. */                                                                                \
@@ -77,9 +69,9 @@ WHITEBOX_STEPS(double)
 
 #undef WHITEBOX_STEPS
 
-WHITEBOX_KERNELS(float, float)
-WHITEBOX_KERNELS(double, double)
-WHITEBOX_KERNELS(Half, float)
+WHITEBOX_KERNELS(float)
+WHITEBOX_KERNELS(double)
+WHITEBOX_KERNELS(Half)
 
 #undef WHITEBOX_KERNELS
 

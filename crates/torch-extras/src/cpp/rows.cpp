@@ -37,23 +37,87 @@ int64_t second_level_cache() {
 // strips, which go through the whole of it. A strip is as high as a tile, but higher where the factor comes from behind the second-level cache: reading
 // it takes longer than multiplying few rows.
 template <typename S> struct Strips {
-  int64_t rows, height, block;
+  int64_t rows, k, n, height, block;
 
-  Strips(int64_t rows, int64_t k, int64_t n) : rows(rows), height(tiles::height<S>()), block(2 * height) {
+  Strips(int64_t rows, int64_t k, int64_t n) : rows(rows), k(k), n(n), height(tiles::height<S>()), block(2 * height) {
     if (tiles::packed_size<S>(k, n) * static_cast<int64_t>(sizeof(Number<S>)) <= second_level_cache() / 2) return;
     height = tiles::rows_a_reading<S>(), block = std::max(height, block);
   }
   int64_t blocks() const { return (rows + block - 1) / block; }
-
-  // Calls `work` with each strip of a block's rows and the one that this thread is likely to work on next.
-  template <typename Work> void over(int64_t first, int64_t last, Work &&work) const {
-    const int64_t others = (at::get_num_threads() - 1) * block;
-    for (int64_t i = first; i < last; i += height) {
-      const int64_t end = std::min(last, i + height), next = std::min(rows, end < last ? end : last + others);
-      work(i, end, next, std::min(rows, next + height) - next);
-    }
-  }
 };
+
+// Rows `first` to `last` on their way: what is multiplied, where it is made for that, and the product.
+template <typename S> struct Strip {
+  using N = Number<S>;
+  S *prepared;
+  N *made;
+  int64_t first = 0, last = 0;
+
+  int64_t rows() const { return last - first; }
+};
+
+// A thread's strips, one after the other; an empty one behind the last.
+class Supply {
+public:
+  Supply(Blocks &blocks, int64_t share, int64_t rows, int64_t block, int64_t height) : blocks(blocks), share(share), rows(rows), block(block), height(height) {}
+  template <typename S> void next(Strip<S> &strip) {
+    if (at == end) at = std::min(rows, blocks.take(share) * block), end = std::min(rows, at + block);
+    strip.first = at, strip.last = at = std::min(end, at + height);
+  }
+
+private:
+  Blocks &blocks;
+  const int64_t share, rows, block, height;
+  int64_t at = 0, end = 0;
+};
+
+// Takes all rows through `map`: prepares some, multiplies them with the packed factor, and finishes them. Where a product leaves room for it the strip before it is
+// finished and the one behind it prepared meanwhile, some rows at a time.
+template <typename S, typename Map> void over_strips(const Strips<S> &strips, const Number<S> *panels, const Map &map) {
+  using N = Number<S>;
+  constexpr int64_t TOGETHER = 4;
+  const int64_t wide = tiles::padded<S>(strips.n);
+  const bool meanwhile_too = tiles::leaves_room<S>();
+  const auto items = [&](const Strip<S> &strip, bool any = true) { return any ? (strip.rows() + TOGETHER - 1) / TOGETHER : 0; };
+  const auto prepare = [&](const Strip<S> &strip, int64_t item) {
+    const int64_t from = strip.first + item * TOGETHER;
+    map.prepare(from, std::min(strip.last, from + TOGETHER), strip.prepared + item * TOGETHER * strips.k);
+  };
+  const auto finish = [&](const Strip<S> &strip, int64_t item) {
+    const int64_t from = strip.first + item * TOGETHER;
+    map.finish(from, std::min(strip.last, from + TOGETHER), strip.made + item * TOGETHER * wide, wide, from / strips.block);
+  };
+  Blocks blocks(strips.blocks());
+  blocks.by_threads([&](int64_t share) {
+    Scratch &memory = Scratch::of_thread(2 * (piece<S>(strips.height * strips.k) + piece<N>(strips.height * wide)));
+    memory.clear();
+    Supply supply(blocks, share, strips.rows, strips.block, strips.height);
+    const auto place = [&] { return Strip<S>{memory.take<S>(strips.height * strips.k), memory.take<N>(strips.height * wide)}; };
+    Strip<S> before = place(), now = place(), after = before;
+    supply.next(now);
+    for (int64_t i = 0; meanwhile_too && i < items(now, map.prepares()); i++) prepare(now, i);
+    for (; now.rows() > 0; before = now, now = after, after = before) {
+      supply.next(after);
+      tiles::Meanwhile meanwhile;
+      const int64_t finished = items(before), prepared = items(after, map.prepares());
+      auto work = [&](int64_t i) { i < finished ? finish(before, i) : prepare(after, i - finished); };
+      if (meanwhile_too) {
+        meanwhile.each(finished + prepared, work);
+        const int64_t next = std::min(strips.rows, after.last);
+        map.ask_for_prepared(meanwhile, next, std::min(strips.rows, next + strips.height) - next);
+        map.ask_for_finished(meanwhile, now.first, now.rows());
+      } else {
+        for (int64_t i = 0; i < items(now, map.prepares()); i++) prepare(now, i);
+        map.ask_for_prepared(meanwhile, after.first, after.rows());
+        map.ask_for_finished(meanwhile, after.first, after.rows());
+      }
+      tiles::multiply(tiles::by_rows(map.multiplied(now.first, now.prepared), strips.k), now.rows(), strips.k, panels, strips.n, now.made, wide,
+                      false, meanwhile);
+      for (int64_t i = 0; !meanwhile_too && i < items(now); i++) finish(now, i);
+    }
+    for (int64_t i = 0; meanwhile_too && i < items(before); i++) finish(before, i);
+  });
+}
 
 template <typename T> T *data(const at::Tensor *t) { return t == nullptr ? nullptr : t->data_ptr<T>(); }
 
@@ -82,83 +146,96 @@ Rows rows_of(const at::Tensor &x, const at::Tensor &weight, bool transposed) {
   return {x.numel() / k, k, n, std::move(out)};
 }
 
+// What `over_strips` asks of a map: rows `first` to `last` prepared for the product, or where they are found; and finished.
+template <typename S> struct Forward {
+  using N = Number<S>;
+  tiles::NormedRows<S> norm;
+  bool normalise;
+  int64_t n;
+  const N *bias;
+  const S *residual;
+  bool relu;
+  S *y;
+
+  bool prepares() const { return normalise; }
+  const S *multiplied(int64_t first, const S *prepared) const { return normalise ? prepared : norm.x + first * norm.n; }
+  void prepare(int64_t first, int64_t last, S *to) const {
+    auto some = norm.from(first);
+    some.to = to;
+    tiles::norm_rows(some, last - first);
+  }
+  void finish(int64_t first, int64_t last, const N *made, int64_t wide, int64_t) const {
+    for (int64_t i = first; i < last; i++, made += wide) tiles::finish_row(y + i * n, made, bias, residual ? residual + i * n : nullptr, n, relu);
+  }
+  void ask_for_prepared(tiles::Meanwhile &meanwhile, int64_t first, int64_t rows) const { meanwhile.read(norm.x + first * norm.n, rows, norm.n, norm.n); }
+  void ask_for_finished(tiles::Meanwhile &meanwhile, int64_t first, int64_t rows) const {
+    meanwhile.read(residual ? residual + first * n : nullptr, rows, n, n);
+    meanwhile.write(y + first * n, rows, n, n);
+  }
+};
+
 template <typename S>
 void forward(const Rows &r, const at::Tensor &x, bool normalise, const at::Tensor *scale, const at::Tensor *shift, double eps,
              const at::Tensor &weight, bool transposed, const at::Tensor *bias, const at::Tensor *residual, bool relu, at::Tensor &y,
              at::Tensor &mean, at::Tensor &rstd) {
   using N = Number<S>;
-  const S *px = x.data_ptr<S>(), *pr = data<S>(residual);
-  const N *ps = data<N>(scale), *pt = data<N>(shift), *pb = data<N>(bias);
-  S *py = y.data_ptr<S>();
-  N *pm = normalise ? mean.data_ptr<N>() : nullptr, *pd = normalise ? rstd.data_ptr<N>() : nullptr;
   const auto panels = transposed ? packed<S>(weight, r.n, 1, r.k, r.n) : packed<S>(weight, 1, r.k, r.k, r.n);
-  const N *pw = panels.template data_ptr<N>();
-  const int64_t wide = tiles::padded<S>(r.n);
-  const Strips<S> strips(r.count, r.k, r.n);
-  const size_t scratch = piece<S>(strips.height * r.k) + piece<N>(strips.height * wide);
-  over_blocks(r.count, strips.block, scratch, [&](int64_t start, int64_t end, Scratch &memory) {
-    S *h = memory.take<S>(strips.height * r.k);
-    N *made = memory.take<N>(strips.height * wide);
-    strips.over(start, end, [&](int64_t first, int64_t last, int64_t next, int64_t soon) {
-      const S *from = px + first * r.k;
-      if (normalise) {
-        for (int64_t i = first; i < last; i++)
-          kernels::norm_row(h + (i - first) * r.k, px + i * r.k, r.k, N(eps), ps, pt, pm[i], pd[i]);
-        from = h;
-      }
-      tiles::Ahead ahead;
-      ahead.read(px + next * r.k, soon, r.k, r.k);
-      ahead.read(pr ? pr + next * r.n : nullptr, soon, r.n, r.n);
-      ahead.write(py + next * r.n, soon, r.n, r.n);
-      tiles::multiply(tiles::by_rows(from, r.k), last - first, r.k, pw, r.n, made, wide, false, ahead);
-      for (int64_t i = first; i < last; i++)
-        kernels::finish_row(py + i * r.n, made + (i - first) * wide, pb, pr ? pr + i * r.n : nullptr, r.n, relu);
-    });
-  });
+  const tiles::NormedRows<S> norm{r.k, N(eps), x.data_ptr<S>(), data<N>(scale), data<N>(shift), nullptr, normalise ? mean.data_ptr<N>() : nullptr,
+                                  normalise ? rstd.data_ptr<N>() : nullptr};
+  const Forward<S> map{norm, normalise, r.n, data<N>(bias), data<S>(residual), relu, y.data_ptr<S>()};
+  over_strips(Strips<S>(r.count, r.k, r.n), panels.template data_ptr<N>(), map);
 }
 
 struct Gradients {
   at::Tensor g, h, x, scale, shift, sum;
 };
 
-// r: rows of dy (k numbers) to rows of x (n numbers).
+// From rows of dy, k numbers each, to rows of x.
+template <typename S> struct Backward {
+  using N = Number<S>;
+  int64_t k;
+  const S *dy, *out;
+  S *g;
+  tiles::NormRows<S> norm;
+  // Of each block of rows its own sums.
+  N *sums;
+
+  bool prepares() const { return out != nullptr; }
+  const S *multiplied(int64_t first, const S *) const { return (out ? g : dy) + first * k; }
+  void prepare(int64_t first, int64_t last, S *) const { kernels::mask_row(g + first * k, dy + first * k, out + first * k, (last - first) * k); }
+  void finish(int64_t first, int64_t last, const N *made, int64_t wide, int64_t block) const {
+    const int64_t n = norm.n;
+    auto some = norm.from(first);
+    some.dy = made, some.dy_row = wide;
+    some.by_scale = sums + 3 * n * block, some.by_shift = some.by_scale + n, some.sum = some.by_shift + n;
+    tiles::norm_gradient(some, last - first);
+  }
+  void ask_for_prepared(tiles::Meanwhile &meanwhile, int64_t first, int64_t rows) const {
+    meanwhile.read(dy + first * k, rows, k, k);
+    meanwhile.read(out ? out + first * k : nullptr, rows, k, k);
+    meanwhile.write(out ? g + first * k : nullptr, rows, k, k);
+  }
+  void ask_for_finished(tiles::Meanwhile &meanwhile, int64_t first, int64_t rows) const {
+    const int64_t n = norm.n;
+    meanwhile.read(norm.x + first * n, rows, n, n);
+    meanwhile.read(norm.add ? norm.add + first * n : nullptr, rows, n, n);
+    meanwhile.write(norm.h + first * n, rows, n, n);
+    meanwhile.write(norm.dx + first * n, rows, n, n);
+  }
+};
+
 template <typename S>
 void backward(const Rows &r, const at::Tensor &dy, const at::Tensor *out, const at::Tensor &weight, const at::Tensor &x, const at::Tensor &mean,
               const at::Tensor &rstd, const at::Tensor &scale, const at::Tensor &shift, const at::Tensor *add, Gradients &found) {
   using N = Number<S>;
-  const S *pdy = dy.data_ptr<S>(), *po = data<S>(out), *px = x.data_ptr<S>(), *pa = data<S>(add);
-  const N *ps = scale.data_ptr<N>(), *pt = shift.data_ptr<N>(), *pm = mean.data_ptr<N>(), *pd = rstd.data_ptr<N>();
-  S *pg = out ? found.g.data_ptr<S>() : nullptr, *ph = found.h.data_ptr<S>(), *pdx = found.x.data_ptr<S>();
   const auto panels = packed<S>(weight, r.n, 1, r.k, r.n);
-  const N *pw = panels.template data_ptr<N>();
-  const int64_t wide = tiles::padded<S>(r.n);
-  // Sums over rows: each block's own, added in the blocks' order.
   const Strips<S> strips(r.count, r.k, r.n);
+  // Added in the blocks' order.
   auto sums = at::zeros({strips.blocks(), 3, r.n}, scale.options());
-  N *psums = sums.template data_ptr<N>();
-  over_blocks(r.count, strips.block, piece<N>(strips.height * wide), [&](int64_t start, int64_t end, Scratch &memory) {
-    N *dh = memory.take<N>(strips.height * wide), *own = psums + start / strips.block * 3 * r.n;
-    strips.over(start, end, [&](int64_t first, int64_t last, int64_t next, int64_t soon) {
-      const S *from = pdy + first * r.k;
-      if (out) {
-        kernels::mask_row(pg + first * r.k, from, po + first * r.k, (last - first) * r.k);
-        from = pg + first * r.k;
-      }
-      tiles::Ahead ahead;
-      ahead.read(pdy + next * r.k, soon, r.k, r.k);
-      ahead.read(out ? po + next * r.k : nullptr, soon, r.k, r.k);
-      ahead.read(px + next * r.n, soon, r.n, r.n);
-      ahead.read(pa ? pa + next * r.n : nullptr, soon, r.n, r.n);
-      ahead.write(out ? pg + next * r.k : nullptr, soon, r.k, r.k);
-      ahead.write(ph + next * r.n, soon, r.n, r.n);
-      ahead.write(pdx + next * r.n, soon, r.n, r.n);
-      tiles::multiply(tiles::by_rows(from, r.k), last - first, r.k, pw, r.n, dh, wide, false, ahead);
-      const int64_t at = first * r.n;
-      tiles::norm_gradient(tiles::NormRows<S>{r.n, dh, wide, px + at, pa ? pa + at : nullptr, ps, pt, pm + first, pd + first, ph + at, pdx + at,
-                                              own, own + r.n, own + 2 * r.n},
-                           last - first);
-    });
-  });
+  const tiles::NormRows<S> norm{r.n, nullptr, 0, x.data_ptr<S>(), data<S>(add), scale.data_ptr<N>(), shift.data_ptr<N>(), mean.data_ptr<N>(), rstd.data_ptr<N>(),
+                                found.h.data_ptr<S>(), found.x.data_ptr<S>(), nullptr, nullptr, nullptr};
+  const Backward<S> map{r.k, dy.data_ptr<S>(), data<S>(out), out ? found.g.data_ptr<S>() : nullptr, norm, sums.template data_ptr<N>()};
+  over_strips(strips, panels.template data_ptr<N>(), map);
   auto total = sums.sum(0);
   found.scale = total.select(0, 0), found.shift = total.select(0, 1), found.sum = total.select(0, 2);
 }
@@ -204,17 +281,17 @@ template <typename S> void weight_gradient(const Cut &cut, int64_t rows, int64_t
     for (int64_t r = part * cut.length; r < end; r += depth) {
       const int64_t k = std::min(depth, end - r), next = r + k, soon = std::min(depth, end - next);
       tiles::pack(ph + r * n + j, n, 1, k, broad, 0, tiles::padded<S>(broad) / tiles::WIDTH<S>, panels);
-      tiles::Ahead ahead;
-      ahead.read(pg + next * m + i, soon, high, m);
-      ahead.read(ph + next * n + j, soon, broad, n);
+      tiles::Meanwhile meanwhile;
+      meanwhile.read(pg + next * m + i, soon, high, m);
+      meanwhile.read(ph + next * n + j, soon, broad, n);
       const bool add = r > part * cut.length;
       if (panelled) {
         // As panels of its columns, for numbers that are used together to lie together.
         if constexpr (std::is_same_v<S, N>) tiles::pack(pg + r * m + i, m, 1, k, high, 0, tiles::padded<S>(high) / WIDTH, turned);
         for (int64_t y = 0; y < high; y += WIDTH)
-          tiles::multiply(tiles::Left<S>{turned + y * k, 1, WIDTH}, std::min(WIDTH, high - y), k, panels, broad, made + y * row, row, add, ahead);
+          tiles::multiply(tiles::Left<S>{turned + y * k, 1, WIDTH}, std::min(WIDTH, high - y), k, panels, broad, made + y * row, row, add, meanwhile);
       } else {
-        tiles::multiply(tiles::by_columns(pg + r * m + i, m, k, high, turned), high, k, panels, broad, made, row, add, ahead);
+        tiles::multiply(tiles::by_columns(pg + r * m + i, m, k, high, turned), high, k, panels, broad, made, row, add, meanwhile);
       }
     }
     if (!there)

@@ -72,15 +72,15 @@ void places(const at::Tensor &z, const std::vector<at::Tensor> &bases, const int
     N *tokens = memory.take<N>(n * d);
     double *numbers = found + b * count;
     numbers[1] = batch.unit(pz + b * n * d, tokens);
-    tiles::Ahead ahead;
-    ahead.read(pz + batch.next(b) * n * d, n, d, d);
+    tiles::Meanwhile meanwhile;
+    meanwhile.read(pz + batch.next(b) * n * d, n, d, d);
     const size_t used = memory.used();
     numbers[0] = whole.in(memory).rate(tokens, d, batch.over(d));
     for (size_t i = 0; i < subspaces.size(); i++) {
       const Subspaces &s = subspaces[i];
       memory.give_back(used);
       N *w = memory.take<N>(n * s.wide);
-      s.factor.multiply(tokens, n, w, s.wide, s.factor.room(n, memory), ahead);
+      s.factor.multiply(tokens, n, w, s.wide, s.factor.room(n, memory), meanwhile);
       auto head = s.head.in(memory);
       numbers[2 + i] = 0;
       for (int64_t k = 0; k < s.heads; k++) numbers[2 + i] += head.rate(w + k * s.p, s.wide, batch.over(s.p));
@@ -109,16 +109,16 @@ void attention(const at::Tensor &input, const at::Tensor &uz, const at::Tensor &
       kernels::scale_into(w + (i - b * n) * width, pw + i * width, width, factor);
     }
     auto own = head.in(memory);
-    own.ahead.read(pa + b * n * d, n, d, d);
+    own.meanwhile.read(pa + b * n * d, n, d, d);
     for (int64_t k = 0; k < heads; k++) {
       own.rate(w + k * p, width, batch.over(p));
       own.resolve(w + k * p, width, solved + k * p, width);
     }
-    tiles::Ahead ahead;
+    tiles::Meanwhile meanwhile;
     const int64_t next = batch.next(b) * n;
-    ahead.read(pz + next * d, n, d, d);
-    ahead.read(pw + next * width, n, width, width);
-    back.multiply(solved, n, made, room, back.room(n, memory), ahead);
+    meanwhile.read(pz + next * d, n, d, d);
+    meanwhile.read(pw + next * width, n, width, width);
+    back.multiply(solved, n, made, room, back.room(n, memory), meanwhile);
     Angle sums;
     for (int64_t i = 0; i < n; i++) {
       kernels::scale_into(step, pa + (b * n + i) * d, d, N(1));
@@ -140,8 +140,8 @@ template <typename S> void sparsity(const at::Tensor &h, const at::Tensor &end, 
     N *tokens = memory.take<N>(n * d), *solved = memory.take<N>(n * d), *reached = memory.take<N>(d);
     found[3 * b + 1] = batch.unit(h.data_ptr<S>() + b * n * d, tokens);
     auto own = whole.in(memory);
-    own.ahead.read(end.data_ptr<S>() + b * n * d, n, d, d);
-    own.ahead.read(h.data_ptr<S>() + batch.next(b) * n * d, n, d, d);
+    own.meanwhile.read(end.data_ptr<S>() + b * n * d, n, d, d);
+    own.meanwhile.read(h.data_ptr<S>() + batch.next(b) * n * d, n, d, d);
     found[3 * b] = own.rate(tokens, d, alpha);
     own.resolve(tokens, d, solved, d);
     Angle sums;

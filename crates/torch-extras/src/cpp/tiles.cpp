@@ -72,10 +72,14 @@ const Cpu cpu = chosen_cpu();
 // The functions of one kind for one generation of CPUs.
 template <typename S> struct Functions {
   void (*pack)(const S *, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, Number<S> *);
-  void (*multiply)(Left<S>, int64_t, int64_t, const Number<S> *, int64_t, Number<S> *, int64_t, bool, Ahead &);
+  void (*multiply)(Left<S>, int64_t, int64_t, const Number<S> *, int64_t, Number<S> *, int64_t, bool, Meanwhile &);
   void (*add_transpose)(S *, int64_t, int64_t);
   Number<S> (*exp_row)(S *, Number<S> *, int64_t, Number<S>, Number<S> &);
   void (*attention_gradient_row)(S *, S *, const Number<S> *, const Number<S> *, int64_t, Number<S>, Number<S>, Number<S>);
+  Number<S> (*dot)(const S *, const S *, int64_t);
+  void (*scale_row)(S *, const Number<S> *, int64_t, Number<S>);
+  void (*finish_row)(S *, const Number<S> *, const Number<S> *, const S *, int64_t, bool);
+  void (*norm_rows)(const NormedRows<S> &, int64_t);
   void (*norm_gradient)(const NormRows<S> &, int64_t);
 };
 
@@ -159,25 +163,34 @@ template <typename S> Left<S> columns(const S *a, int64_t row, int64_t k, int64_
   }                                                                                                                                      \
   Left<S> by_rows(const S *a, int64_t row) { return {a, row, paired<S>() ? 2 : 1}; }                                                     \
   Left<S> by_columns(const S *a, int64_t row, int64_t k, int64_t rows, S *scratch) { return columns(a, row, k, rows, scratch); }         \
-  void multiply(Left<S> a, int64_t rows, int64_t k, const N *panels, int64_t n, N *c, int64_t ldc, bool add, Ahead &ahead) {             \
-    chosen<S>.multiply(a, rows, k, panels, n, c, ldc, add, ahead);                                                                            \
+  void multiply(Left<S> a, int64_t rows, int64_t k, const N *panels, int64_t n, N *c, int64_t ldc, bool add, Meanwhile &meanwhile) {             \
+    chosen<S>.multiply(a, rows, k, panels, n, c, ldc, add, meanwhile);                                                                    \
+    meanwhile.end();                                                                            \
   }                                                                                                                                      \
   void add_transpose(S *q, int64_t n, int64_t row) { chosen<S>.add_transpose(q, n, row); } \
   N exp_row(S *map, N *scores, int64_t n, N scale, N &inverse) { return chosen<S>.exp_row(map, scores, n, scale, inverse); } \
   void attention_gradient_row(S *q, S *a, const N *s, const N *c, int64_t n, N scale, N lse, N delta) { \
     chosen<S>.attention_gradient_row(q, a, s, c, n, scale, lse, delta); \
   } \
+  N dot(const S *a, const S *b, int64_t n) { return chosen<S>.dot(a, b, n); } \
+  void scale_row(S *to, const N *from, int64_t n, N factor) { chosen<S>.scale_row(to, from, n, factor); } \
+  void finish_row(S *to, const N *from, const N *bias, const S *residual, int64_t n, bool relu) { \
+    chosen<S>.finish_row(to, from, bias, residual, n, relu); \
+  } \
+  void norm_rows(const NormedRows<S> &r, int64_t rows) { chosen<S>.norm_rows(r, rows); } \
   void norm_gradient(const NormRows<S> &r, int64_t rows) { chosen<S>.norm_gradient(r, rows); }
 
 bool halves_are_fast() { return cpu == Cpu::amx; }
 
 #if X86
+template <typename S> bool leaves_room() { return on_amx<S>(); }
 template <typename S> bool takes_columns() { return on_amx<S>(); }
 template <typename S> int64_t height() { return on_amx<S>() ? amx::ROWS_AT_ONCE : PLAIN_HEIGHT; }
 // Of bf16 there is less to read.
 template <typename S> int64_t rows_a_reading() { return on_amx<S>() && !is_half<S> ? amx::GROUPS * amx::ROWS_AT_ONCE : height<S>(); }
 template <typename S> int64_t packed_size(int64_t k, int64_t n) { return (on_amx<S>() ? amx::packed_depth<S>(k) : k) * padded<S>(n); }
 #else
+template <typename S> bool leaves_room() { return false; }
 template <typename S> bool takes_columns() { return false; }
 template <typename S> int64_t height() { return PLAIN_HEIGHT; }
 template <typename S> int64_t rows_a_reading() { return height<S>(); }
@@ -185,6 +198,7 @@ template <typename S> int64_t packed_size(int64_t k, int64_t n) { return k * pad
 #endif
 
 #define SIZES(S)                                                                                                                         \
+  template bool leaves_room<S>();                                                                                                        \
   template bool takes_columns<S>();                                                                                                      \
   template int64_t height<S>();                                                                                                          \
   template int64_t rows_a_reading<S>();                                                                                                  \
@@ -202,8 +216,8 @@ TILES(Half, float)
   void pack_plain(const N *b, int64_t row, int64_t column, int64_t k, int64_t n, int64_t first, int64_t last, N *panels) {               \
     plain<N>.pack(b, row, column, k, n, first, last, panels);                                                                            \
   }                                                                                                                                      \
-  void multiply_plain(Left<N> a, int64_t rows, int64_t k, const N *panels, int64_t n, N *c, int64_t ldc, bool add, Ahead &ahead) {       \
-    plain<N>.multiply(a, rows, k, panels, n, c, ldc, add, ahead);                                                                        \
+  void multiply_plain(Left<N> a, int64_t rows, int64_t k, const N *panels, int64_t n, N *c, int64_t ldc, bool add, Meanwhile &meanwhile) {       \
+    plain<N>.multiply(a, rows, k, panels, n, c, ldc, add, meanwhile);                                                                        \
   }
 
 PLAIN_TILES(float)

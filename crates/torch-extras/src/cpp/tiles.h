@@ -31,6 +31,8 @@ constexpr int64_t HEIGHT = 128;
 
 // Whether products of bf16 are several times as fast as those of float.
 bool halves_are_fast();
+// Whether `multiply` leaves the parts of a core that compute vectors idle.
+template <typename S> bool leaves_room();
 // Whether `multiply` is as fast with columns for its left factor as with rows.
 template <typename S> bool takes_columns();
 
@@ -46,8 +48,10 @@ template <typename S> struct Left {
   int64_t row, step;
 };
 
-// Memory that is wanted after the product at hand, asked for line by line while that is computed, so that nobody waits for it later.
-class Ahead {
+// What is done while a product is computed. Memory that is wanted behind it is asked for line by line, so that nobody waits for it later. And work of other rows is
+// done item by item between its steps where that keeps parts of a core busy which it leaves idle, tiles and vectors being computed by different ones; behind it
+// elsewhere.
+class Meanwhile {
 public:
   // `rows` rows of `length` numbers, `stride` numbers apart; nothing where `from` is null.
   template <typename T> void read(const T *from, int64_t rows, int64_t length, int64_t stride) { want(from, rows, length, stride, false); }
@@ -64,6 +68,22 @@ public:
       }
       if (offset >= area.length && (offset = 0, ++row == area.rows)) row = 0, at++;
     }
+  }
+
+  // `work(i)` for every item.
+  template <typename Work> void each(int64_t items, Work &work) {
+    call = [](void *given, int64_t i) { (*static_cast<Work *>(given))(i); };
+    context = &work, left = items, item = 0;
+  }
+
+  // For products: they take so many steps, this is one, and the last one is done.
+  void begin(int64_t count) { steps = count, pace = left, credit = 0; }
+  void step(int64_t lines) {
+    some(lines);
+    for (credit += pace; left > 0 && credit >= steps; credit -= steps, left--) call(context, item++);
+  }
+  void end() {
+    for (; left > 0; left--) call(context, item++);
   }
 
 private:
@@ -84,6 +104,28 @@ private:
   Area areas[MOST];
   int count = 0, at = 0;
   int64_t row = 0, offset = 0;
+
+  void (*call)(void *, int64_t) = nullptr;
+  void *context = nullptr;
+  int64_t left = 0, item = 0, pace = 0, steps = 1, credit = 0;
+};
+
+// Rows before a layer norm, to = (x - mean) / deviation scale + shift; scale and shift may be null together.
+template <typename S> struct NormedRows {
+  using N = Number<S>;
+  int64_t n;
+  N eps;
+  const S *x;
+  const N *scale, *shift;
+  S *to;
+  N *mean, *rstd;
+
+  // Those that begin at `row`.
+  NormedRows from(int64_t row) const {
+    auto rows = *this;
+    rows.x += row * n, rows.to += row * n, rows.mean += row, rows.rstd += row;
+    return rows;
+  }
 };
 
 // Rows behind a layer norm and the gradient dy by what it gave, whose rows are `dy_row` apart: h gets the normalised rows again, dx the gradient by x
@@ -97,6 +139,12 @@ template <typename S> struct NormRows {
   const N *scale, *shift, *mean, *rstd;
   S *h, *dx;
   N *by_scale, *by_shift, *sum;
+
+  NormRows from(int64_t row) const {
+    auto rows = *this;
+    rows.dy += row * dy_row, rows.x += row * n, rows.add += add == nullptr ? 0 : row * n, rows.mean += row, rows.rstd += row, rows.h += row * n, rows.dx += row * n;
+    return rows;
+  }
 };
 
 #define WHITEBOX_TILES(S, N)                                                                                                              \
@@ -107,14 +155,19 @@ template <typename S> struct NormRows {
   /* and A = a^T for a [k, rows], rows of a at a distance of `row`; `scratch` has room for k * rows numbers, k rounded up to even. */    \
   Left<S> by_columns(const S *a, int64_t row, int64_t k, int64_t rows, S *scratch);                                                      \
   /* c = A B, or c += A B with `add`. Whole vectors of c are written: its rows have room for padded(n) numbers. */                       \
-  void multiply(Left<S> a, int64_t rows, int64_t k, const N *panels, int64_t n, N *c, int64_t ldc, bool add, Ahead &ahead);      \
+  void multiply(Left<S> a, int64_t rows, int64_t k, const N *panels, int64_t n, N *c, int64_t ldc, bool add, Meanwhile &meanwhile);      \
   /* q + q^T of an n x n matrix, in place; there is room for multiples of sixteen rows and columns, rows are `row` apart. */             \
   void add_transpose(S *q, int64_t n, int64_t row);                                                                                      \
   /* Scores x to the map exp(scale (x - max)); returns scale max + log(sum) and hands out the inverse of the sum. */                     \
   N exp_row(S *map, N *scores, int64_t n, N scale, N &inverse);                                                                          \
   /* From scores s and the gradient c by the attention map: the map a = exp(scale s - lse) and q = scale a (c - delta). */               \
   void attention_gradient_row(S *q, S *a, const N *s, const N *c, int64_t n, N scale, N lse, N delta);                                   \
-  /* Up to HEIGHT rows. */                                                                                                                \
+  N dot(const S *a, const S *b, int64_t n);                                                                                              \
+  /* to = factor from. */                                                                                                                \
+  void scale_row(S *to, const N *from, int64_t n, N factor);                                                                             \
+  /* to = from + bias + residual, negative numbers to zero where `relu`; bias and residual may be null. */                               \
+  void finish_row(S *to, const N *from, const N *bias, const S *residual, int64_t n, bool relu);                                         \
+  void norm_rows(const NormedRows<S> &r, int64_t rows);                                                                  \
   void norm_gradient(const NormRows<S> &r, int64_t rows);
 
 WHITEBOX_TILES(float, float)
@@ -126,7 +179,7 @@ WHITEBOX_TILES(Half, float)
 // The same with panels that are [k][WIDTH] on every CPU, for what is made in them or taken from them.
 #define WHITEBOX_PLAIN_TILES(N)                                                                                                           \
   void pack_plain(const N *b, int64_t row, int64_t column, int64_t k, int64_t n, int64_t first, int64_t last, N *panels);                 \
-  void multiply_plain(Left<N> a, int64_t rows, int64_t k, const N *panels, int64_t n, N *c, int64_t ldc, bool add, Ahead &ahead);
+  void multiply_plain(Left<N> a, int64_t rows, int64_t k, const N *panels, int64_t n, N *c, int64_t ldc, bool add, Meanwhile &meanwhile);
 
 WHITEBOX_PLAIN_TILES(float)
 WHITEBOX_PLAIN_TILES(double)

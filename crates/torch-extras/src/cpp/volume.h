@@ -10,7 +10,7 @@
 template <typename G> class Volume {
 public:
   // What is wanted next, fetched during products.
-  tiles::Ahead ahead;
+  tiles::Meanwhile meanwhile;
 
   // Of `n` tokens with `p` numbers each.
   Volume(int64_t n, int64_t p) : by_tokens(n < p), side(std::min(n, p)), depth(std::max(n, p)), wide(tiles::padded<G>(side)), line((side + 7) / 8 * 8) {}
@@ -37,7 +37,7 @@ public:
     strips(side, tiles::height<G>(), [&](int64_t first, int64_t last) {
       const auto left = by_tokens ? tiles::by_rows(centred + first * p, p)
                                   : tiles::by_columns(centred + first, p, n, last - first, static_cast<G *>(nullptr));
-      tiles::multiply(left, last - first, depth, panels, last, gram + first * wide, wide, false, ahead);
+      tiles::multiply(left, last - first, depth, panels, last, gram + first * wide, wide, false, meanwhile);
     });
     kernels::complete(m, line, gram, wide, side, e, f, gamma);
     return kernels::log_det(m, side, line) / 2;
@@ -66,7 +66,7 @@ public:
         solve(unit);
       }
       strips(depth, tiles::PLAIN_HEIGHT, [&](int64_t first, int64_t last) {
-        tiles::multiply_plain(tiles::by_rows(w + first * row, row), last - first, side, panels, side, made, wide, false, ahead);
+        tiles::multiply_plain(tiles::by_rows(w + first * row, row), last - first, side, panels, side, made, wide, false, meanwhile);
         for (int64_t i = first; i < last; i++) std::copy_n(made + (i - first) * wide, side, to + i * to_row);
       });
     }
@@ -100,7 +100,7 @@ private:
     strips(side, height, [&](int64_t first, int64_t last) {
       if (first > 0)
         tiles::multiply_plain(tiles::by_columns(factor + first, side, first, last - first, static_cast<G *>(nullptr)), last - first, first, panel, width,
-                        made, width, false, ahead);
+                        made, width, false, meanwhile);
       for (int64_t i = first; i < last; i++)
         kernels::substitute(panel + i * width, pivots[i], first > 0 ? made + (i - first) * width : nullptr, panel + first * width,
                             factor + first * side + i, side, i - first, pivots[i]);
@@ -109,7 +109,7 @@ private:
       const int64_t last = std::min(side, first + height), behind = side - last;
       if (behind > 0)
         tiles::multiply_plain(tiles::by_rows(factor + first * side + last, side), last - first, behind, panel + last * width, width, made, width, false,
-                        ahead);
+                        meanwhile);
       for (int64_t i = last - 1; i >= first; i--)
         kernels::substitute(panel + i * width, G(1), behind > 0 ? made + (i - first) * width : nullptr, panel + (i + 1) * width,
                             factor + i * side + i + 1, 1, last - i - 1, pivots[i]);

@@ -81,12 +81,12 @@ template <int H, int V> INLINE void step(const Half *a, int64_t row, const float
 
 // A tile of `H` by `V` registers; k in `steps` whole steps and the rest, if there is one.
 template <int H, int V>
-INLINE void tile(const Half *a, int64_t row, int64_t steps, const Half *rest, const float *b, float *c, int64_t ldc, bool add, Ahead &ahead) {
+INLINE void tile(const Half *a, int64_t row, int64_t steps, const Half *rest, const float *b, float *c, int64_t ldc, bool add, Meanwhile &meanwhile) {
   constexpr int64_t width = WIDTH<Half>;
   begin_sums<H, V>(c, ldc, add);
   for (int64_t q = 0; q < steps; q++, a += STEP, b += PAIRS * width) {
     step<H, V>(a, row, b);
-    ahead.some(LINES_A_STEP);
+    meanwhile.step(LINES_A_STEP);
   }
   if (rest != nullptr) step<H, V>(rest, STEP, b);
   store_sums<H, V>(c, ldc);
@@ -129,14 +129,15 @@ struct alignas(LINE) Rest {
 };
 
 template <int H>
-INLINE void panel(const Half *a, int64_t row, int64_t steps, const Half *rest, const float *b, int64_t columns, float *c, int64_t ldc, bool add, Ahead &ahead) {
-  if (columns > SIDE) tile<H, 2>(a, row, steps, rest, b, c, ldc, add, ahead);
-  else tile<H, 1>(a, row, steps, rest, b, c, ldc, add, ahead);
+INLINE void panel(const Half *a, int64_t row, int64_t steps, const Half *rest, const float *b, int64_t columns, float *c, int64_t ldc, bool add, Meanwhile &meanwhile) {
+  if (columns > SIDE) tile<H, 2>(a, row, steps, rest, b, c, ldc, add, meanwhile);
+  else tile<H, 1>(a, row, steps, rest, b, c, ldc, add, meanwhile);
 }
 
-void product(Left<Half> a, int64_t rows, int64_t k, const float *panels, int64_t n, float *c, int64_t ldc, bool add, Ahead &ahead) {
+void product(Left<Half> a, int64_t rows, int64_t k, const float *panels, int64_t n, float *c, int64_t ldc, bool add, Meanwhile &meanwhile) {
   const int64_t whole = k / STEP, left = k % STEP, depth = steps(k) * PAIRS;
   Rest last;
+  meanwhile.begin((rows + ROWS_AT_ONCE - 1) / ROWS_AT_ONCE * ((n + WIDTH<Half> - 1) / WIDTH<Half>) * whole);
   over_groups(rows, [&](int64_t first, int64_t groups, int64_t high) __attribute__((always_inline)) {
     const Half *from = a.a + first * a.row;
     for (int64_t i = 0; left > 0 && i < groups * high; i++) copy_some(last.rows + i * STEP, from + i * a.row + whole * STEP, left);
@@ -145,8 +146,8 @@ void product(Left<Half> a, int64_t rows, int64_t k, const float *panels, int64_t
         const int64_t i = g * ROWS_AT_ONCE;
         const Half *rest = left > 0 ? last.rows + i * STEP : nullptr;
         float *to = c + (first + i) * ldc + j;
-        if (high > SIDE) panel<2>(from + i * a.row, a.row, whole, rest, panels + j * depth, n - j, to, ldc, add, ahead);
-        else panel<1>(from + i * a.row, a.row, whole, rest, panels + j * depth, n - j, to, ldc, add, ahead);
+        if (high > SIDE) panel<2>(from + i * a.row, a.row, whole, rest, panels + j * depth, n - j, to, ldc, add, meanwhile);
+        else panel<1>(from + i * a.row, a.row, whole, rest, panels + j * depth, n - j, to, ldc, add, meanwhile);
       }
   });
 }

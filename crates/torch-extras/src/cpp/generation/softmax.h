@@ -1,5 +1,14 @@
 // Softmax of scores, and its gradient.
 
+// The least number beyond the first `count`.
+template <typename V> INLINE V at_most(V v, int64_t count) {
+  using N = std::decay_t<decltype(v[0])>;
+  typename Lanes<N>::index number;
+#pragma GCC unroll 16
+  for (int i = 0; i < LANES<N>; i++) number[i] = i;
+  return number < typename Lanes<N>::index{} + static_cast<std::decay_t<decltype(number[0])>>(count) ? v : V{} + std::numeric_limits<N>::lowest();
+}
+
 // Its coefficients begin with that of the highest power.
 template <size_t COUNT> INLINE Vector<float> polynomial(Vector<float> r, const float (&coefficients)[COUNT]) {
   Vector<float> y = Vector<float>{} + coefficients[0];
@@ -39,16 +48,20 @@ template <typename S> INLINE Vector<double> exp2_of(Vector<double> x) {
 
 template <typename How, typename S, typename N> N exp_row(S *map, N *scores, int64_t n, N scale, N &inverse) {
   constexpr int64_t lanes = LANES<N>;
-  for (int64_t j = n; j < (n + lanes - 1) / lanes * lanes; j++) scores[j] = std::numeric_limits<N>::lowest();
-  Vector<N> tops = load(scores);
-  for (int64_t j = lanes; j < n; j += lanes) tops = Larger::of(load(scores + j), tops);
-  const N top = fold<N, Larger>(tops), binary = scale * N(LOG2_E);
-  Vector<N> sums = {};
-  for (int64_t j = 0; j < n; j += lanes) {
-    const Vector<N> e = exp2_of<S>(binary * (load(scores + j) - top));
+  // Of the last vector some numbers mean nothing.
+  const int64_t whole = (n - 1) / lanes * lanes;
+  const Vector<N> last = at_most(load(scores + whole), n - whole);
+  Vector<N> tops = last;
+  for (int64_t j = 0; j < whole; j += lanes) tops = Larger::of(load(scores + j), tops);
+  const N top = fold<N, Larger>(tops), binary = scale * N(LOG2_E), level = binary * top;
+  const auto power = [&](int64_t j, Vector<N> x) __attribute__((always_inline)) {
+    const Vector<N> e = exp2_of<S>(binary * x - level);
     How::put(map + j, e);
-    sums += e;
-  }
+    return e;
+  };
+  Vector<N> sums = {};
+  for (int64_t j = 0; j < whole; j += lanes) sums += power(j, load(scores + j));
+  sums += power(whole, last);
   const N sum = fold<N, Sum>(sums);
   inverse = N(1) / sum;
   return scale * top + std::log(sum);

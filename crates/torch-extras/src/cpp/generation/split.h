@@ -102,7 +102,7 @@ struct alignas(LINE) Parts {
 };
 
 // A tile of `H` by `V` registers, of which products of the same parts come to lie together.
-template <int H, int V> INLINE void tile_split(const float *a, int64_t steps, const float *b, float *c, int64_t ldc, bool add, Ahead &ahead) {
+template <int H, int V> INLINE void tile_split(const float *a, int64_t steps, const float *b, float *c, int64_t ldc, bool add, Meanwhile &meanwhile) {
   constexpr int64_t across = WIDTH<float> * sizeof(float);
   begin_sums<H, V>(c, ldc, add);
   const auto rows = [&](int part) __attribute__((always_inline)) {
@@ -126,20 +126,21 @@ template <int H, int V> INLINE void tile_split(const float *a, int64_t steps, co
     columns(0), multiply();
     rows(2), multiply();
     rows(0), multiply();
-    ahead.some(LINES_A_STEP);
+    meanwhile.step(LINES_A_STEP);
   }
   store_sums<H, V>(c, ldc);
 }
 
 template <int H>
-INLINE void panel_split(const float *a, int64_t steps, const float *b, int64_t columns, float *c, int64_t ldc, bool add, Ahead &ahead) {
-  if (columns > SIDE) tile_split<H, 2>(a, steps, b, c, ldc, add, ahead);
-  else tile_split<H, 1>(a, steps, b, c, ldc, add, ahead);
+INLINE void panel_split(const float *a, int64_t steps, const float *b, int64_t columns, float *c, int64_t ldc, bool add, Meanwhile &meanwhile) {
+  if (columns > SIDE) tile_split<H, 2>(a, steps, b, c, ldc, add, meanwhile);
+  else tile_split<H, 1>(a, steps, b, c, ldc, add, meanwhile);
 }
 
-void product_split(Left<float> a, int64_t rows, int64_t k, const float *panels, int64_t n, float *c, int64_t ldc, bool add, Ahead &ahead) {
+void product_split(Left<float> a, int64_t rows, int64_t k, const float *panels, int64_t n, float *c, int64_t ldc, bool add, Meanwhile &meanwhile) {
   static thread_local Parts parts;
   constexpr int64_t width = WIDTH<float>;
+  meanwhile.begin((rows + ROWS_AT_ONCE - 1) / ROWS_AT_ONCE * ((n + width - 1) / width) * steps(k));
   over_groups(rows, [&](int64_t first, int64_t groups, int64_t high) __attribute__((always_inline)) {
     for (int64_t s = 0; s < steps(k); s += CHUNK) {
       const int64_t some = std::min(CHUNK, steps(k) - s);
@@ -152,8 +153,8 @@ void product_split(Left<float> a, int64_t rows, int64_t k, const float *panels, 
         const float *b = panels + (j / width * steps(k) + s) * PARTS * BLOCK;
         for (int64_t g = 0; g < groups; g++) {
           float *to = c + (first + g * ROWS_AT_ONCE) * ldc + j;
-          if (high > SIDE) panel_split<2>(parts.words[g], some, b, n - j, to, ldc, add || s > 0, ahead);
-          else panel_split<1>(parts.words[g], some, b, n - j, to, ldc, add || s > 0, ahead);
+          if (high > SIDE) panel_split<2>(parts.words[g], some, b, n - j, to, ldc, add || s > 0, meanwhile);
+          else panel_split<1>(parts.words[g], some, b, n - j, to, ldc, add || s > 0, meanwhile);
         }
       }
     }

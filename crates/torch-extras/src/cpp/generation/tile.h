@@ -39,7 +39,7 @@ INLINE void tile(Left<typename How::Stored> a, int64_t k, const N *b, N *c, int6
 }
 
 template <typename How, int R, typename N>
-INLINE void panels_of(Left<typename How::Stored> a, int64_t k, const N *panels, int64_t n, N *c, int64_t ldc, bool add, Ahead &ahead) {
+INLINE void panels_of(Left<typename How::Stored> a, int64_t k, const N *panels, int64_t n, N *c, int64_t ldc, bool add, Meanwhile &meanwhile) {
   constexpr int64_t width = WIDTH<typename How::Stored>, lanes = LANES<N>;
   const int64_t depth = (k + How::steps - 1) / How::steps;
   for (int64_t j = 0; j < n; j += width) {
@@ -49,26 +49,26 @@ INLINE void panels_of(Left<typename How::Stored> a, int64_t k, const N *panels, 
       if (n - j - i > lanes) tile<How, R, 2>(a, k, b + i, c + j + i, ldc, add);
       else tile<How, R, 1>(a, k, b + i, c + j + i, ldc, add);
     }
-    ahead.some(k / 2);
+    meanwhile.some(k / 2);
   }
 }
 
 // Rows in tiles of at most ROWS, as even as they come: a rest of few rows would leave registers idle.
 template <typename How, int R, typename N>
-INLINE void tiles_of(int64_t height, Left<typename How::Stored> a, int64_t k, const N *panels, int64_t n, N *c, int64_t ldc, bool add, Ahead &ahead) {
+INLINE void tiles_of(int64_t height, Left<typename How::Stored> a, int64_t k, const N *panels, int64_t n, N *c, int64_t ldc, bool add, Meanwhile &meanwhile) {
   if (height == R) {
-    panels_of<How, R>(a, k, panels, n, c, ldc, add, ahead);
+    panels_of<How, R>(a, k, panels, n, c, ldc, add, meanwhile);
   } else if constexpr (R > 1) {
-    tiles_of<How, R - 1>(height, a, k, panels, n, c, ldc, add, ahead);
+    tiles_of<How, R - 1>(height, a, k, panels, n, c, ldc, add, meanwhile);
   }
 }
 
 template <typename How, typename N>
-void product(Left<typename How::Stored> a, int64_t rows, int64_t k, const N *panels, int64_t n, N *c, int64_t ldc, bool add, Ahead &ahead) {
+void product(Left<typename How::Stored> a, int64_t rows, int64_t k, const N *panels, int64_t n, N *c, int64_t ldc, bool add, Meanwhile &meanwhile) {
   const int64_t count = (rows + ROWS - 1) / ROWS;
   for (int64_t t = 0, first = 0; t < count; t++) {
     const int64_t last = rows * (t + 1) / count;
-    tiles_of<How, ROWS>(last - first, {a.a + first * a.row, a.row, a.step}, k, panels, n, c + first * ldc, ldc, add, ahead);
+    tiles_of<How, ROWS>(last - first, {a.a + first * a.row, a.row, a.step}, k, panels, n, c + first * ldc, ldc, add, meanwhile);
     first = last;
   }
 }
