@@ -72,6 +72,7 @@ enum Command {
 
 fn main() -> ExitCode {
     torch_extras::heap::keep_freed_blocks();
+    torch_extras::heap::ask_for_large_pages();
     // The CUDA backend registers itself when it is loaded, which must come before the first question about CUDA.
     let _ = torch_extras::cuda::load_backend();
     let matches = Cli::command().bin_name(invoked_as()).get_matches();

@@ -150,29 +150,31 @@ impl Ista {
     fn step_in_one_product(&self, h: &Tensor) -> Tensor {
         let m = {
             let _float32 = without_autocast(self.dictionary.device());
-            self.operator_with(|d| d.tr().matmul(d))
+            self.operator_by_op()
         };
         h.linear(&m, Some(&self.threshold())).relu()
     }
 
     /// `M = I + eta D^T (I - D)`, or MM-prox's multiple of `D^T`, `[d, d]`, in the dictionary's kind, outside of autograd.
     pub(crate) fn operator(&self) -> Tensor {
-        tch::no_grad(|| {
-            self.operator_with(|d| match on_tiles(d) {
-                true => rows::weight_gradient(d, d).expect("a matrix fits itself"),
-                false => d.tr().matmul(d),
-            })
+        let d = &self.dictionary;
+        let fits = "a matrix fits itself";
+        tch::no_grad(|| match (on_tiles(d), self.config.step) {
+            (true, Step::Ista) => {
+                let square = rows::weight_gradient(d, d).expect(fits);
+                rows::with_transpose(-self.config.eta, &square, self.config.eta, d, 1.0).expect(fits)
+            }
+            _ => self.operator_by_op(),
         })
     }
 
-    /// The same with `D^T D` from `square`. That of a layer op by op must not depend on whether autograd records it: a layer that is computed again for the
-    /// backward pass must come out as it did before.
-    fn operator_with(&self, square: impl Fn(&Tensor) -> Tensor) -> Tensor {
+    /// The same op by op. It must not depend on whether autograd records it: a layer that is computed again for the backward pass must come out as it did before.
+    fn operator_by_op(&self) -> Tensor {
         let transposed = self.dictionary.tr();
         if self.config.step == Step::MmProx {
             return transposed.contiguous() * self.growth();
         }
-        let mut m = square(&self.dictionary);
+        let mut m = transposed.matmul(&self.dictionary);
         m -= transposed;
         m *= -self.config.eta;
         let mut diagonal = m.diagonal(0, 0, 1);
@@ -222,13 +224,14 @@ fn on_tiles(d: &Tensor) -> bool {
 /// # Shapes
 /// `dictionary`, `transposed`: `[d, d]`, of one kind.
 fn dictionary_gradient(dictionary: &Tensor, transposed: &Tensor, eta: f64) -> Tensor {
-    let sum = (transposed + transposed.tr()).neg_();
-    let found = match on_tiles(dictionary) {
+    let mut found = match on_tiles(dictionary) {
         true => {
-            let product = Map { transposed: true, residual: Some(transposed), ..Map::new(&sum) };
-            product.forward(dictionary).expect("matrices of one size and kind").0
+            let fits = "matrices of one size and kind";
+            let sum = rows::with_transpose(-1.0, transposed, -1.0, transposed, 0.0).expect(fits);
+            Map { transposed: true, residual: Some(transposed), ..Map::new(&sum) }.forward(dictionary).expect(fits).0
         }
-        false => transposed + dictionary.matmul(&sum),
+        false => transposed - dictionary.matmul(&(transposed + transposed.tr())),
     };
-    found * eta
+    found *= eta;
+    found
 }

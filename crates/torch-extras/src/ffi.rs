@@ -115,6 +115,14 @@ unsafe extern "C" {
         by_size: *mut *mut C_tensor,
     ) -> *mut c_char;
     pub(crate) fn te_nonzero(z: *const C_tensor, found: *mut *mut C_tensor) -> *mut c_char;
+    pub(crate) fn te_with_transpose(
+        a: *const C_tensor,
+        alpha: f64,
+        b: *const C_tensor,
+        beta: f64,
+        diagonal: f64,
+        result: *mut *mut C_tensor,
+    ) -> *mut c_char;
     pub(crate) fn te_weight_gradient(g: *const C_tensor, h: *const C_tensor, result: *mut *mut C_tensor)
     -> *mut c_char;
     pub(crate) fn te_rng_get(device: i32, state: *mut *mut C_tensor) -> *mut c_char;

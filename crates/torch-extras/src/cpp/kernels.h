@@ -52,6 +52,8 @@ struct Angle {
 };
 
 #define WHITEBOX_STEPS(N)                                                                                                                \
+  /* to = alpha a + beta b^T, rows x columns, all rows `row` apart. */                                                                   \
+  void combine(N *to, const N *a, N alpha, const N *b, N beta, int64_t rows, int64_t columns, int64_t row);                             \
   /* Rows of p numbers less their mean, one behind the other. What products of the former are more than those of the latter is e f^T + f e^T, with a     \
      number for every token, where rows are multiplied with rows, or for every column. */                                               \
   void centre(N *to, N *mean, const N *w, int64_t n, int64_t p, int64_t row, bool by_tokens, double *e, double *f);                      \

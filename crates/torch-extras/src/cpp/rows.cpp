@@ -72,20 +72,19 @@ private:
 };
 
 // Takes all rows through `map`: prepares some, multiplies them with the packed factor, and finishes them. Where a product leaves room for it the strip before it is
-// finished and the one behind it prepared meanwhile, some rows at a time.
+// finished and the one behind it prepared meanwhile, as many rows at a time as the map says.
 template <typename S, typename Map> void over_strips(const Strips<S> &strips, const Number<S> *panels, const Map &map) {
   using N = Number<S>;
-  constexpr int64_t TOGETHER = 4;
   const int64_t wide = tiles::padded<S>(strips.n);
   const bool meanwhile_too = tiles::leaves_room<S>();
-  const auto items = [&](const Strip<S> &strip, bool any = true) { return any ? (strip.rows() + TOGETHER - 1) / TOGETHER : 0; };
+  const auto items = [](const Strip<S> &strip, int64_t rows) { return rows == 0 ? 0 : (strip.rows() + rows - 1) / rows; };
   const auto prepare = [&](const Strip<S> &strip, int64_t item) {
-    const int64_t from = strip.first + item * TOGETHER;
-    map.prepare(from, std::min(strip.last, from + TOGETHER), strip.prepared + item * TOGETHER * strips.k);
+    const int64_t from = item * map.prepared_together();
+    map.prepare(strip.first + from, std::min(strip.last, strip.first + from + map.prepared_together()), strip.prepared + from * strips.k);
   };
   const auto finish = [&](const Strip<S> &strip, int64_t item) {
-    const int64_t from = strip.first + item * TOGETHER;
-    map.finish(from, std::min(strip.last, from + TOGETHER), strip.made + item * TOGETHER * wide, wide, from / strips.block);
+    const int64_t from = item * map.FINISHED_TOGETHER;
+    map.finish(strip.first + from, std::min(strip.last, strip.first + from + map.FINISHED_TOGETHER), strip.made + from * wide, wide);
   };
   Blocks blocks(strips.blocks());
   blocks.by_threads([&](int64_t share) {
@@ -95,11 +94,11 @@ template <typename S, typename Map> void over_strips(const Strips<S> &strips, co
     const auto place = [&] { return Strip<S>{memory.take<S>(strips.height * strips.k), memory.take<N>(strips.height * wide)}; };
     Strip<S> before = place(), now = place(), after = before;
     supply.next(now);
-    for (int64_t i = 0; meanwhile_too && i < items(now, map.prepares()); i++) prepare(now, i);
+    for (int64_t i = 0; meanwhile_too && i < items(now, map.prepared_together()); i++) prepare(now, i);
     for (; now.rows() > 0; before = now, now = after, after = before) {
       supply.next(after);
       tiles::Meanwhile meanwhile;
-      const int64_t finished = items(before), prepared = items(after, map.prepares());
+      const int64_t finished = items(before, map.FINISHED_TOGETHER), prepared = items(after, map.prepared_together());
       auto work = [&](int64_t i) { i < finished ? finish(before, i) : prepare(after, i - finished); };
       if (meanwhile_too) {
         meanwhile.each(finished + prepared, work);
@@ -107,15 +106,15 @@ template <typename S, typename Map> void over_strips(const Strips<S> &strips, co
         map.ask_for_prepared(meanwhile, next, std::min(strips.rows, next + strips.height) - next);
         map.ask_for_finished(meanwhile, now.first, now.rows());
       } else {
-        for (int64_t i = 0; i < items(now, map.prepares()); i++) prepare(now, i);
+        for (int64_t i = 0; i < items(now, map.prepared_together()); i++) prepare(now, i);
         map.ask_for_prepared(meanwhile, after.first, after.rows());
         map.ask_for_finished(meanwhile, after.first, after.rows());
       }
       tiles::multiply(tiles::by_rows(map.multiplied(now.first, now.prepared), strips.k), now.rows(), strips.k, panels, strips.n, now.made, wide,
                       false, meanwhile);
-      for (int64_t i = 0; !meanwhile_too && i < items(now); i++) finish(now, i);
+      for (int64_t i = 0; !meanwhile_too && i < items(now, map.FINISHED_TOGETHER); i++) finish(now, i);
     }
-    for (int64_t i = 0; meanwhile_too && i < items(before); i++) finish(before, i);
+    for (int64_t i = 0; meanwhile_too && i < items(before, map.FINISHED_TOGETHER); i++) finish(before, i);
   });
 }
 
@@ -157,14 +156,15 @@ template <typename S> struct Forward {
   bool relu;
   S *y;
 
-  bool prepares() const { return normalise; }
+  static constexpr int64_t FINISHED_TOGETHER = 1;
+  int64_t prepared_together() const { return normalise ? 4 : 0; }
   const S *multiplied(int64_t first, const S *prepared) const { return normalise ? prepared : norm.x + first * norm.n; }
   void prepare(int64_t first, int64_t last, S *to) const {
     auto some = norm.from(first);
     some.to = to;
     tiles::norm_rows(some, last - first);
   }
-  void finish(int64_t first, int64_t last, const N *made, int64_t wide, int64_t) const {
+  void finish(int64_t first, int64_t last, const N *made, int64_t wide) const {
     for (int64_t i = first; i < last; i++, made += wide) tiles::finish_row(y + i * n, made, bias, residual ? residual + i * n : nullptr, n, relu);
   }
   void ask_for_prepared(tiles::Meanwhile &meanwhile, int64_t first, int64_t rows) const { meanwhile.read(norm.x + first * norm.n, rows, norm.n, norm.n); }
@@ -197,17 +197,20 @@ template <typename S> struct Backward {
   const S *dy, *out;
   S *g;
   tiles::NormRows<S> norm;
-  // Of each block of rows its own sums.
+  // Of each block of so many rows its own sums.
+  int64_t block;
   N *sums;
 
-  bool prepares() const { return out != nullptr; }
+  static constexpr int64_t FINISHED_TOGETHER = 4;
+  int64_t prepared_together() const { return out != nullptr ? 4 : 0; }
   const S *multiplied(int64_t first, const S *) const { return (out ? g : dy) + first * k; }
   void prepare(int64_t first, int64_t last, S *) const { kernels::mask_row(g + first * k, dy + first * k, out + first * k, (last - first) * k); }
-  void finish(int64_t first, int64_t last, const N *made, int64_t wide, int64_t block) const {
+  void finish(int64_t first, int64_t last, const N *made, int64_t wide) const {
     const int64_t n = norm.n;
     auto some = norm.from(first);
     some.dy = made, some.dy_row = wide;
-    some.by_scale = sums + 3 * n * block, some.by_shift = some.by_scale + n, some.sum = some.by_shift + n;
+    some.by_scale = sums + 3 * n * (first / block), some.by_shift = some.by_scale + n, some.sum = some.by_shift + n;
+    if (first % block == 0) std::fill_n(some.by_scale, 3 * n, N(0));
     tiles::norm_gradient(some, last - first);
   }
   void ask_for_prepared(tiles::Meanwhile &meanwhile, int64_t first, int64_t rows) const {
@@ -230,14 +233,18 @@ void backward(const Rows &r, const at::Tensor &dy, const at::Tensor *out, const 
   using N = Number<S>;
   const auto panels = packed<S>(weight, r.n, 1, r.k, r.n);
   const Strips<S> strips(r.count, r.k, r.n);
-  // Added in the blocks' order.
-  auto sums = at::zeros({strips.blocks(), 3, r.n}, scale.options());
+  auto sums = at::empty({strips.blocks(), 3, r.n}, scale.options());
   const tiles::NormRows<S> norm{r.n, nullptr, 0, x.data_ptr<S>(), data<S>(add), scale.data_ptr<N>(), shift.data_ptr<N>(), mean.data_ptr<N>(), rstd.data_ptr<N>(),
                                 found.h.data_ptr<S>(), found.x.data_ptr<S>(), nullptr, nullptr, nullptr};
-  const Backward<S> map{r.k, dy.data_ptr<S>(), data<S>(out), out ? found.g.data_ptr<S>() : nullptr, norm, sums.template data_ptr<N>()};
+  const Backward<S> map{r.k, dy.data_ptr<S>(), data<S>(out), out ? found.g.data_ptr<S>() : nullptr, norm, strips.block, sums.template data_ptr<N>()};
   over_strips(strips, panels.template data_ptr<N>(), map);
-  auto total = sums.sum(0);
-  found.scale = total.select(0, 0), found.shift = total.select(0, 1), found.sum = total.select(0, 2);
+  // Added in the blocks' order.
+  found.scale = at::empty({r.n}, scale.options()), found.shift = at::empty_like(found.scale), found.sum = at::empty_like(found.scale);
+  N *totals[] = {found.scale.template data_ptr<N>(), found.shift.template data_ptr<N>(), found.sum.template data_ptr<N>()};
+  const N *next = map.sums;
+  for (int64_t block = 0; block < strips.blocks(); block++)
+    for (N *total : totals)
+      for (int64_t j = 0; j < r.n; j++, next++) total[j] = block == 0 ? *next : total[j] + *next;
 }
 
 // How g^T h is cut for g [rows, m] and h [rows, n]: the result into pieces that fill a part of a core's cache, since both factors are packed once for each of
@@ -296,6 +303,17 @@ template <typename S> void weight_gradient(const Cut &cut, int64_t rows, int64_t
     }
     if (!there)
       for (int64_t y = 0; y < high; y++) std::memcpy(place + y * n, made + y * wide, broad * sizeof(N));
+  });
+}
+
+// alpha a + beta b^T, and `diagonal` more on the diagonal; side x side. By squares, of which that of b is read and written as a whole.
+template <typename N> void with_transpose(int64_t side, const N *a, double alpha, const N *b, double beta, double diagonal, N *to) {
+  constexpr int64_t SQUARE = 64;
+  const int64_t across = (side + SQUARE - 1) / SQUARE;
+  over_blocks(across * across, 1, 0, [&](int64_t item, int64_t, Scratch &) {
+    const int64_t i = item / across * SQUARE, j = item % across * SQUARE, at = i * side + j;
+    kernels::combine(to + at, a + at, N(alpha), b + j * side + i, N(beta), std::min(SQUARE, side - i), std::min(SQUARE, side - j), side);
+    for (int64_t t = 0; i == j && t < std::min(SQUARE, side - i); t++) to[at + t * side + t] += N(diagonal);
   });
 }
 
@@ -372,6 +390,24 @@ char *te_weight_gradient(const at::Tensor *g, const at::Tensor *h, at::Tensor **
     auto sum = made.select(0, 0);
     for (int64_t part = 1; part < cut.parts; part++) sum = part == 1 ? at::add(sum, made.select(0, 1)) : sum.add_(made.select(0, part));
     *result = given(std::move(sum));
+  });
+}
+
+char *te_with_transpose(const at::Tensor *a, double alpha, const at::Tensor *b, double beta, double diagonal, at::Tensor **result) {
+  return guarded([&] {
+    at::AutoDispatchBelowADInplaceOrView no_autograd;
+    TORCH_CHECK(a->dim() == 2 && a->size(0) == a->size(1), "a square matrix is expected, found ", a->sizes());
+    check(a, "the matrix", a->sizes(), a->scalar_type());
+    check(b, "the matrix to be transposed", a->sizes(), a->scalar_type());
+    auto made = at::empty_like(*a);
+    const auto combine = [&](auto number) {
+      using N = decltype(number);
+      with_transpose<N>(a->size(0), a->data_ptr<N>(), alpha, b->data_ptr<N>(), beta, diagonal, made.template data_ptr<N>());
+    };
+    TORCH_CHECK(a->scalar_type() == at::kFloat || a->scalar_type() == at::kDouble, "a Float or Double matrix is expected, found ", a->scalar_type());
+    if (a->scalar_type() == at::kFloat) combine(float());
+    else combine(double());
+    *result = given(std::move(made));
   });
 }
 
