@@ -13,6 +13,7 @@ use tch::{Kind, Tensor};
 
 use crate::block::LAYER_NORM_EPS;
 use crate::layers::{LayerNorm, Linear, LinearInit, uniform};
+use crate::normed::normed_linear;
 use crate::{Error, Result};
 
 /// The grid of patches on an image: sizes are `[height, width]`.
@@ -237,10 +238,10 @@ impl PatchEmbedding {
         let grid = self.grid.of_images(images)?;
         let patches = patchify(images, &grid);
         let embedded = match &self.kept {
-            Some(kept) => kept.forward(&self.norm_patch.bare().forward(&patches).to_kind(kept.weight.kind())),
+            Some(kept) => normed_linear(&self.norm_patch.bare(), kept, &patches),
             None => {
                 let (norm, linear) = self.channels_first();
-                linear.forward(&norm.forward(&patches))
+                normed_linear(&norm, &linear, &patches)
             }
         };
         let tokens = self.norm_token.forward(&embedded);

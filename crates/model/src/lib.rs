@@ -41,6 +41,7 @@ pub mod mcr2;
 pub mod mhsa;
 pub mod mlp;
 pub mod mssa;
+mod normed;
 pub mod odl;
 pub mod probe;
 pub mod recompute;

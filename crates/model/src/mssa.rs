@@ -176,9 +176,10 @@ impl Mssa {
         let shift = self.shift.as_ref().map(|shift| shift.view([heads, 1, head_dim]));
         let shifted = |w: Tensor| shift.iter().fold(w, |w, shift| w + shift);
         let query = shifted(first.bmm(&u.transpose(1, 2))); // k b p
-        let back = query.bmm(&u).transpose(0, 1); // b k d
-        let scores = back.bmm(&h.transpose(1, 2)) * self.scale(); // b k n
-        let mean = scores.softmax(-1, None::<Kind>).to_kind(h.kind()).bmm(h); // b k d
+        let back = query.bmm(&u).permute([1, 2, 0]); // b d k
+        // In this order the gradients by h are laid out as h is.
+        let scores = h.bmm(&back) * self.scale(); // b n k
+        let mean = scores.softmax(1, None::<Kind>).to_kind(h.kind()).transpose(1, 2).bmm(h); // b k d
         let o = shifted(mean.transpose(0, 1).bmm(&u.transpose(1, 2))); // k b p
         self.output(&o.transpose(0, 1).reshape([b, 1, heads * head_dim]))
     }
