@@ -61,8 +61,6 @@ template <typename S> struct Head {
   void scores(const S *a, int64_t rows, const N *turned, N *to, tiles::Meanwhile &meanwhile) const {
     tiles::multiply(tiles::by_rows(a, s.row()), rows, s.p, turned, s.n, to, wide, false, meanwhile);
   }
-  // The rows of the item that this thread is likely to work on next.
-  int64_t next(int64_t item) const { return std::min(item + at::get_num_threads(), s.items() - 1); }
 };
 
 template <typename S> void forward(const Shape &s, double scale, const at::Tensor &w, at::Tensor &out, at::Tensor &logarithms) {
@@ -82,8 +80,8 @@ template <typename S> void forward(const Shape &s, double scale, const at::Tenso
     if constexpr (std::is_same_v<S, N>) map = scores;
     else map = memory.take<S>(height * head.wide);
     tiles::Meanwhile meanwhile;
-    meanwhile.read(pw + s.offset(head.next(item)), s.n, s.p, s.row());
-    meanwhile.write(po + s.offset(head.next(item)), s.n, s.p, s.row());
+    meanwhile.read(pw + s.offset(likely_next(item, s.items())), s.n, s.p, s.row());
+    meanwhile.write(po + s.offset(likely_next(item, s.items())), s.n, s.p, s.row());
     for (int64_t first = 0; first < s.n; first += height) {
       const int64_t count = std::min(height, s.n - first);
       head.scores(rows + first * s.row(), count, turned, scores, meanwhile);
@@ -114,7 +112,7 @@ void backward(const Shape &s, double scale, const at::Tensor &grad, const at::Te
     N *scores = memory.take<N>(height * head.wide), *by_map = memory.take<N>(height * head.wide), *made = memory.take<N>(height * head.narrow);
     S *q = memory.take<S>(head.wide * head.wide), *map = memory.take<S>(head.wide * head.wide), *pairs = memory.take<S>(head.wide * head.wide);
     tiles::Meanwhile meanwhile;
-    const int64_t next = s.offset(head.next(item));
+    const int64_t next = s.offset(likely_next(item, s.items()));
     for (const S *wanted : {pw + next, pg + next, po + next}) meanwhile.read(wanted, s.n, s.p, s.row());
     meanwhile.write(pd + next, s.n, s.p, s.row());
     for (int64_t first = 0; first < s.n; first += height) {

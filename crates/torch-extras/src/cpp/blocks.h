@@ -113,6 +113,9 @@ private:
   std::vector<Share> shares;
 };
 
+// The item of `count` that a thread is likely to work on after this one.
+inline int64_t likely_next(int64_t item, int64_t count) { return std::min(item + 1, count - 1); }
+
 // Runs `work(first, last, scratch)` over blocks of `block` of `items` items, each thread with at least `bytes` of scratch of its own.
 template <typename Work> void over_blocks(int64_t items, int64_t block, size_t bytes, Work &&work) {
   Blocks blocks((items + block - 1) / block);

@@ -17,7 +17,7 @@ template <typename S> void rates(const at::Tensor &w, int64_t heads, double gamm
   const Volume<double> volume(n, p);
   over_blocks(w.size(0) * heads, 1, volume.bytes() + piece<double>(n * p), [&](int64_t item, int64_t, Scratch &memory) {
     auto own = volume.in(memory);
-    const int64_t next = std::min(item + at::get_num_threads(), w.size(0) * heads - 1);
+    const int64_t next = likely_next(item, w.size(0) * heads);
     own.meanwhile.read(from + next / heads * n * row + next % heads * p, n, p, row);
     double *tokens = memory.take<double>(n * p);
     for (int64_t i = 0; i < n; i++) {

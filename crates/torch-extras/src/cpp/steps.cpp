@@ -31,8 +31,6 @@ template <typename S> struct Batch {
 
   // alpha of d dimensions, gamma of p.
   double over(int64_t size) const { return size / (n * eps_squared); }
-  // The sample that this thread is likely to work on next.
-  int64_t next(int64_t b) const { return std::min(b + at::get_num_threads(), samples - 1); }
 
   // A sample's tokens scaled to unit norm; returns the sum of magnitudes.
   double unit(const S *z, N *to) const {
@@ -73,7 +71,7 @@ void places(const at::Tensor &z, const std::vector<at::Tensor> &bases, const int
     double *numbers = found + b * count;
     numbers[1] = batch.unit(pz + b * n * d, tokens);
     tiles::Meanwhile meanwhile;
-    meanwhile.read(pz + batch.next(b) * n * d, n, d, d);
+    meanwhile.read(pz + likely_next(b, batch.samples) * n * d, n, d, d);
     const size_t used = memory.used();
     numbers[0] = whole.in(memory).rate(tokens, d, batch.over(d));
     for (size_t i = 0; i < subspaces.size(); i++) {
@@ -115,7 +113,7 @@ void attention(const at::Tensor &input, const at::Tensor &uz, const at::Tensor &
       own.resolve(w + k * p, width, solved + k * p, width);
     }
     tiles::Meanwhile meanwhile;
-    const int64_t next = batch.next(b) * n;
+    const int64_t next = likely_next(b, batch.samples) * n;
     meanwhile.read(pz + next * d, n, d, d);
     meanwhile.read(pw + next * width, n, width, width);
     back.multiply(solved, n, made, room, back.room(n, memory), meanwhile);
@@ -141,7 +139,7 @@ template <typename S> void sparsity(const at::Tensor &h, const at::Tensor &end, 
     found[3 * b + 1] = batch.unit(h.data_ptr<S>() + b * n * d, tokens);
     auto own = whole.in(memory);
     own.meanwhile.read(end.data_ptr<S>() + b * n * d, n, d, d);
-    own.meanwhile.read(h.data_ptr<S>() + batch.next(b) * n * d, n, d, d);
+    own.meanwhile.read(h.data_ptr<S>() + likely_next(b, batch.samples) * n * d, n, d, d);
     found[3 * b] = own.rate(tokens, d, alpha);
     own.resolve(tokens, d, solved, d);
     Angle sums;
