@@ -7,7 +7,7 @@ use torch_extras::rows::{Back, Map, Norm, weight_gradient};
 use crate::layers::{LayerNorm, Linear, computing_kind};
 
 /// `linear(norm(x))`. Rows are normalised where they are multiplied, and of what comes to be in between nothing is kept. Under autocast they are normalised in their
-/// own kind first, as elsewhere: bf16 has too few digits for rows whose numbers differ little.
+/// own kind first, as elsewhere: bf16 has too few digits for rows whose numbers differ little. The operation cannot be differentiated twice.
 ///
 /// # Shapes
 /// `x`: `[..., in]` to `[..., out]`.
@@ -18,21 +18,21 @@ pub(crate) fn normed_linear(norm: &LayerNorm, linear: &Linear, x: &Tensor) -> Te
     let fits = x.device() == Device::Cpu
         && matches!(x.kind(), Kind::Float | Kind::Double)
         && computing_kind(x) == x.kind()
-        && parameters().all(|t| t.kind() == x.kind())
+        && parameters().all(|t| t.kind() == x.kind() && t.device() == Device::Cpu && t.is_contiguous())
         && x.numel() > 0
         && (whole || !function::recorded(&inputs).unwrap_or(true));
     if !fits {
         return linear.forward(&norm.forward(x).to_kind(linear.weight.kind()));
     }
     let plain = "the shapes are those of the layers";
-    let (rows, weight) = (x.contiguous(), linear.weight.contiguous());
+    let (rows, weight) = (x.contiguous(), &linear.weight);
     let (out, statistics) = tch::no_grad(|| {
         let affine = norm.affine.as_ref().map(|(scale, shift)| (scale, shift));
         let norm = Some(Norm { affine, eps: norm.eps });
-        Map { norm, bias: linear.bias.as_ref(), ..Map::new(&weight) }.forward(&rows).expect(plain)
+        Map { norm, bias: linear.bias.as_ref(), ..Map::new(weight) }.forward(&rows).expect(plain)
     });
     let (Some((scale, shift)), Some(statistics), true) = (&norm.affine, statistics, whole) else { return out };
-    let kept = [&rows, &weight, scale, shift, &statistics.mean, &statistics.rstd];
+    let kept = [&rows, weight, scale, shift, &statistics.mean, &statistics.rstd];
     function::attach("norm and linear map", &[&out], &inputs, &kept, |kept, grads| {
         let [x, weight, scale, shift, mean, rstd] = kept else { return Err("six tensors were kept".into()) };
         let Some(grad) = &grads[0] else { return Ok((0..5).map(|_| None).collect()) };

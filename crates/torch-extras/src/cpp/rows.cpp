@@ -102,8 +102,7 @@ template <typename S, typename Map> void over_strips(const Strips<S> &strips, co
       auto work = [&](int64_t i) { i < finished ? finish(before, i) : prepare(after, i - finished); };
       if (meanwhile_too) {
         meanwhile.each(finished + prepared, work);
-        const int64_t next = std::min(strips.rows, after.last);
-        map.ask_for_prepared(meanwhile, next, std::min(strips.rows, next + strips.height) - next);
+        map.ask_for_prepared(meanwhile, after.last, std::min(strips.rows, after.last + strips.height) - after.last);
         map.ask_for_finished(meanwhile, now.first, now.rows());
       } else {
         for (int64_t i = 0; i < items(now, map.prepared_together()); i++) prepare(now, i);
@@ -136,8 +135,8 @@ struct Rows {
 
 Rows rows_of(const at::Tensor &x, const at::Tensor &weight, bool transposed) {
   TORCH_CHECK(x.dim() >= 1 && x.is_contiguous() && x.device().is_cpu(), "rows must be a contiguous CPU tensor");
-  TORCH_CHECK(weight.dim() == 2 && weight.is_contiguous() && weight.scalar_type() == x.scalar_type(),
-              "the weight must be a contiguous matrix of the rows' kind");
+  TORCH_CHECK(weight.dim() == 2 && weight.is_contiguous() && weight.device().is_cpu() && weight.scalar_type() == x.scalar_type(),
+              "the weight must be a contiguous CPU matrix of the rows' kind");
   const int64_t k = x.size(-1), in = weight.size(transposed ? 0 : 1), n = weight.size(transposed ? 1 : 0);
   TORCH_CHECK(k == in && k > 0 && n > 0, "rows of ", k, " numbers do not fit a weight ", weight.sizes());
   std::vector<int64_t> out = x.sizes().vec();
@@ -160,9 +159,7 @@ template <typename S> struct Forward {
   int64_t prepared_together() const { return normalise ? 4 : 0; }
   const S *multiplied(int64_t first, const S *prepared) const { return normalise ? prepared : norm.x + first * norm.n; }
   void prepare(int64_t first, int64_t last, S *to) const {
-    auto some = norm.from(first);
-    some.to = to;
-    tiles::norm_rows(some, last - first);
+    tiles::norm_rows(norm.from(first, to), last - first);
   }
   void finish(int64_t first, int64_t last, const N *made, int64_t wide) const {
     for (int64_t i = first; i < last; i++, made += wide) tiles::finish_row(y + i * n, made, bias, residual ? residual + i * n : nullptr, n, relu);
@@ -239,12 +236,12 @@ void backward(const Rows &r, const at::Tensor &dy, const at::Tensor *out, const 
   const Backward<S> map{r.k, dy.data_ptr<S>(), data<S>(out), out ? found.g.data_ptr<S>() : nullptr, norm, strips.block, sums.template data_ptr<N>()};
   over_strips(strips, panels.template data_ptr<N>(), map);
   // Added in the blocks' order.
-  found.scale = at::empty({r.n}, scale.options()), found.shift = at::empty_like(found.scale), found.sum = at::empty_like(found.scale);
+  found.scale = at::zeros({r.n}, scale.options()), found.shift = at::zeros({r.n}, scale.options()), found.sum = at::zeros({r.n}, scale.options());
   N *totals[] = {found.scale.template data_ptr<N>(), found.shift.template data_ptr<N>(), found.sum.template data_ptr<N>()};
   const N *next = map.sums;
   for (int64_t block = 0; block < strips.blocks(); block++)
     for (N *total : totals)
-      for (int64_t j = 0; j < r.n; j++, next++) total[j] = block == 0 ? *next : total[j] + *next;
+      for (int64_t j = 0; j < r.n; j++, next++) total[j] += *next;
 }
 
 // How g^T h is cut for g [rows, m] and h [rows, n]: the result into pieces that fill a part of a core's cache, since both factors are packed once for each of
@@ -306,7 +303,7 @@ template <typename S> void weight_gradient(const Cut &cut, int64_t rows, int64_t
   });
 }
 
-// alpha a + beta b^T, and `diagonal` more on the diagonal; side x side. By squares, of which that of b is read and written as a whole.
+// alpha a + beta b^T, and `diagonal` more on the diagonal; side x side. By squares, so that whole lines of b are read.
 template <typename N> void with_transpose(int64_t side, const N *a, double alpha, const N *b, double beta, double diagonal, N *to) {
   constexpr int64_t SQUARE = 64;
   const int64_t across = (side + SQUARE - 1) / SQUARE;

@@ -217,7 +217,8 @@ TILES(Half, float)
     plain<N>.pack(b, row, column, k, n, first, last, panels);                                                                            \
   }                                                                                                                                      \
   void multiply_plain(Left<N> a, int64_t rows, int64_t k, const N *panels, int64_t n, N *c, int64_t ldc, bool add, Meanwhile &meanwhile) {       \
-    plain<N>.multiply(a, rows, k, panels, n, c, ldc, add, meanwhile);                                                                        \
+    plain<N>.multiply(a, rows, k, panels, n, c, ldc, add, meanwhile);                                                                    \
+    meanwhile.end();                                                                        \
   }
 
 PLAIN_TILES(float)

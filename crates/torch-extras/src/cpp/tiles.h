@@ -20,9 +20,6 @@ using kernels::Number;
 
 // Columns of a panel: two cache lines.
 template <typename S> constexpr int64_t WIDTH = 128 / sizeof(Number<S>);
-// Rows of scores and of what is made of them have room for whole vectors, multiples of this, of which the first n numbers mean anything.
-constexpr int64_t ROOM = 16;
-
 // Rows that are best taken through what stands before and behind a product together: some tiles' at most, and more where the packed factor is larger than a
 // core's cache and it pays to read it for more rows at once. There are HEIGHT at most of either.
 template <typename S> int64_t height();
@@ -49,8 +46,8 @@ template <typename S> struct Left {
 };
 
 // What is done while a product is computed. Memory that is wanted behind it is asked for line by line, so that nobody waits for it later. And work of other rows is
-// done item by item between its steps where that keeps parts of a core busy which it leaves idle, tiles and vectors being computed by different ones; behind it
-// elsewhere.
+// done item by item between its steps, where that keeps parts of a core busy which it leaves idle: tiles and vectors are computed by different ones. What is left
+// over, or all of it where a product has no such steps, is done behind it.
 class Meanwhile {
 public:
   // `rows` rows of `length` numbers, `stride` numbers apart; nothing where `from` is null.
@@ -120,10 +117,10 @@ template <typename S> struct NormedRows {
   S *to;
   N *mean, *rstd;
 
-  // Those that begin at `row`.
-  NormedRows from(int64_t row) const {
+  // Those that begin at `row`, which go to another place.
+  NormedRows from(int64_t row, S *place) const {
     auto rows = *this;
-    rows.x += row * n, rows.to += row * n, rows.mean += row, rows.rstd += row;
+    rows.x += row * n, rows.to = place, rows.mean += row, rows.rstd += row;
     return rows;
   }
 };

@@ -53,9 +53,9 @@ template <typename How, typename S, typename N> N exp_row(S *map, N *scores, int
   const Vector<N> last = at_most(load(scores + whole), n - whole);
   Vector<N> tops = last;
   for (int64_t j = 0; j < whole; j += lanes) tops = Larger::of(load(scores + j), tops);
-  const N top = fold<N, Larger>(tops), binary = scale * N(LOG2_E), level = binary * top;
+  const N top = fold<N, Larger>(tops), binary = scale * N(LOG2_E);
   const auto power = [&](int64_t j, Vector<N> x) __attribute__((always_inline)) {
-    const Vector<N> e = exp2_of<S>(binary * x - level);
+    const Vector<N> e = exp2_of<S>(binary * (x - top));
     How::put(map + j, e);
     return e;
   };
