@@ -80,8 +80,9 @@ template <typename S> void forward(const Shape &s, double scale, const at::Tenso
     if constexpr (std::is_same_v<S, N>) map = scores;
     else map = memory.take<S>(height * head.wide);
     tiles::Meanwhile meanwhile;
-    meanwhile.read(pw + s.offset(likely_next(item, s.items())), s.n, s.p, s.row());
-    meanwhile.write(po + s.offset(likely_next(item, s.items())), s.n, s.p, s.row());
+    const int64_t next = s.offset(likely_next(item, s.items()));
+    meanwhile.read(pw + next, s.n, s.p, s.row());
+    meanwhile.write(po + next, s.n, s.p, s.row());
     for (int64_t first = 0; first < s.n; first += height) {
       const int64_t count = std::min(height, s.n - first);
       head.scores(rows + first * s.row(), count, turned, scores, meanwhile);

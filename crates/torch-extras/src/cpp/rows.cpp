@@ -57,17 +57,18 @@ template <typename S> struct Strip {
 };
 
 // A thread's strips, one after the other; an empty one behind the last.
-class Supply {
+template <typename S> class Supply {
 public:
-  Supply(Blocks &blocks, int64_t share, int64_t rows, int64_t block, int64_t height) : blocks(blocks), share(share), rows(rows), block(block), height(height) {}
-  template <typename S> void next(Strip<S> &strip) {
-    if (at == end) at = std::min(rows, blocks.take(share) * block), end = std::min(rows, at + block);
-    strip.first = at, strip.last = at = std::min(end, at + height);
+  Supply(const Strips<S> &strips, Blocks &blocks, int64_t share) : strips(strips), blocks(blocks), share(share) {}
+  void next(Strip<S> &strip) {
+    if (at == end) at = std::min(strips.rows, blocks.take(share) * strips.block), end = std::min(strips.rows, at + strips.block);
+    strip.first = at, strip.last = at = std::min(end, at + strips.height);
   }
 
 private:
+  const Strips<S> &strips;
   Blocks &blocks;
-  const int64_t share, rows, block, height;
+  const int64_t share;
   int64_t at = 0, end = 0;
 };
 
@@ -90,7 +91,7 @@ template <typename S, typename Map> void over_strips(const Strips<S> &strips, co
   blocks.by_threads([&](int64_t share) {
     Scratch &memory = Scratch::of_thread(2 * (piece<S>(strips.height * strips.k) + piece<N>(strips.height * wide)));
     memory.clear();
-    Supply supply(blocks, share, strips.rows, strips.block, strips.height);
+    Supply<S> supply(strips, blocks, share);
     const auto place = [&] { return Strip<S>{memory.take<S>(strips.height * strips.k), memory.take<N>(strips.height * wide)}; };
     Strip<S> before = place(), now = place(), after = before;
     supply.next(now);
