@@ -18,7 +18,7 @@ fn build() -> Result<(), String> {
     cc::Build::new()
         .cpp(true)
         .files(
-            ["shim", "function", "attention", "rows", "rates", "steps", "counts", "kernels", "tiles"]
+            ["shim", "function", "attention", "embedding", "pooling", "rows", "rates", "steps", "counts", "kernels", "tiles"]
                 .map(|name| format!("src/cpp/{name}.cpp")),
         )
         // The kernels' loops are worth it in every profile; the three flags let the compiler vectorise what has no other meaning for it.

@@ -21,8 +21,9 @@ use tch::Tensor;
 use tch::nn::Path;
 
 use crate::drop::DropPath;
+use crate::first_token::attend_first;
 use crate::ista::{Ista, IstaConfig};
-use crate::layers::LayerNorm;
+use crate::layers::{LayerNorm, without_autocast};
 use crate::mhsa::Mhsa;
 use crate::mlp::Mlp;
 use crate::mssa::{Mssa, MssaConfig};
@@ -144,6 +145,14 @@ impl Block {
     /// # Shapes
     /// `z`: `[B, n, d]` to `[B, 1, d]`.
     pub(crate) fn forward_first(&self, z: &Tensor) -> Tensor {
+        if let (Attention::Mssa(mssa), Some(norm), ResidualBase::Raw) = (&self.attention, &self.norm1, self.base)
+            && let Some((first, o)) = attend_first(norm, mssa, z)
+        {
+            // Of so few tokens autocast would cast parameters that are larger than they.
+            let _plain = without_autocast(z.device());
+            let [first, o] = [first, o].map(|t| t.to_kind(mssa.u.kind()).unsqueeze(1));
+            return self.sparsify(&(first + self.drop.apply(mssa.output(&o))), 0, &mut NoProbe);
+        }
         let h = normalised(&self.norm1, z);
         let step = self.drop.apply(match &self.attention {
             Attention::Mssa(mssa) => mssa.forward_first(&h),

@@ -12,8 +12,8 @@ use tch::nn::{Init, Path};
 use tch::{Kind, Tensor};
 
 use crate::block::LAYER_NORM_EPS;
-use crate::layers::{LayerNorm, Linear, LinearInit, uniform};
-use crate::normed::normed_linear;
+use crate::layers::{LayerNorm, Linear, LinearInit, uniform, without_autocast};
+use crate::patch_tokens::Parts;
 use crate::{Error, Result};
 
 /// The grid of patches on an image: sizes are `[height, width]`.
@@ -236,17 +236,36 @@ impl PatchEmbedding {
     /// `images`: `[B, C, H, W]` to tokens `[B, 1 + N, d]`, the class token first.
     pub fn forward(&self, images: &Tensor) -> Result<Tensor> {
         let grid = self.grid.of_images(images)?;
-        let patches = patchify(images, &grid);
-        let embedded = match &self.kept {
-            Some(kept) => normed_linear(&self.norm_patch.bare(), kept, &patches),
+        let positions = interpolate_positions(&self.positions, self.grid.shape(), grid.shape());
+        let joint;
+        let map = match &self.kept {
+            Some(kept) => kept,
             None => {
-                let (norm, linear) = self.channels_first();
-                normed_linear(&norm, &linear, &patches)
+                joint = self.joint();
+                &joint
             }
         };
-        let tokens = self.norm_token.forward(&embedded);
-        let positions = interpolate_positions(&self.positions, self.grid.shape(), grid.shape());
-        Ok(with_class_token(&self.class_token, &tokens) + positions)
+        let (norm, class) = (&self.norm_token, &self.class_token);
+        let parts = Parts { eps: self.norm_patch.eps, map, norm, class, positions: &positions };
+        if parts.fit(images) {
+            return Ok(parts.tokens(images, &grid));
+        }
+        let patches = self.norm_patch.bare().forward(&patchify(images, &grid));
+        let embedded = map.forward(&patches.to_kind(map.weight.kind()));
+        Ok(with_class_token(class, &norm.forward(&embedded)) + positions)
+    }
+
+    /// The linear map with the scale and shift before it, for patches in the order of [`patchify`]; within autograd's graph.
+    fn joint(&self) -> Linear {
+        let _plain = without_autocast(self.linear.weight.device());
+        let (norm, Linear { weight, bias }) = self.channels_first();
+        match norm.affine {
+            Some((scale, shift)) => {
+                let shifted = weight.mv(&shift);
+                Linear { weight: &weight * scale, bias: Some(bias.iter().fold(shifted, |sum, bias| sum + bias)) }
+            }
+            None => Linear { weight, bias },
+        }
     }
 
     /// Norm and linear map for patches in the order of [`patchify`].

@@ -211,7 +211,8 @@ impl Mssa {
         self.output.as_ref()
     }
 
-    fn output(&self, o: &Tensor) -> Tensor {
+    /// Heads' outputs to what is added to the tokens.
+    pub(crate) fn output(&self, o: &Tensor) -> Tensor {
         match (&self.output, self.config.output_map) {
             (Some(map), _) => map.forward(o),
             (None, OutputMap::Free) => o.shallow_clone(),

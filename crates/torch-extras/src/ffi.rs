@@ -143,6 +143,54 @@ unsafe extern "C" {
         scale: f64,
         gradient: *mut *mut C_tensor,
     ) -> *mut c_char;
+    pub(crate) fn te_pooled_attention(
+        x: *const C_tensor,
+        queries: *const C_tensor,
+        scale: *const C_tensor,
+        shift: *const C_tensor,
+        eps: f64,
+        factor: f64,
+        out: *mut *mut C_tensor,
+        log_sum_exp: *mut *mut C_tensor,
+    ) -> *mut c_char;
+    pub(crate) fn te_pooled_attention_backward(
+        grad: *const C_tensor,
+        x: *const C_tensor,
+        queries: *const C_tensor,
+        scale: *const C_tensor,
+        shift: *const C_tensor,
+        eps: f64,
+        factor: f64,
+        out: *const C_tensor,
+        log_sum_exp: *const C_tensor,
+        found: *mut *mut C_tensor,
+    ) -> *mut c_char;
+    pub(crate) fn te_patches(
+        images: *const C_tensor,
+        high: i64,
+        broad: i64,
+        eps: f64,
+        halves: bool,
+        result: *mut *mut C_tensor,
+    ) -> *mut c_char;
+    pub(crate) fn te_tokens(
+        x: *const C_tensor,
+        scale: *const C_tensor,
+        shift: *const C_tensor,
+        eps: f64,
+        first: *const C_tensor,
+        positions: *const C_tensor,
+        found: *mut *mut C_tensor,
+    ) -> *mut c_char;
+    pub(crate) fn te_tokens_backward(
+        grad: *const C_tensor,
+        x: *const C_tensor,
+        mean: *const C_tensor,
+        rstd: *const C_tensor,
+        scale: *const C_tensor,
+        shift: *const C_tensor,
+        found: *mut *mut C_tensor,
+    ) -> *mut c_char;
     pub(crate) fn te_recorded(count: usize, inputs: List, found: *mut bool) -> *mut c_char;
     pub(crate) fn te_attach(
         label: *const c_char,

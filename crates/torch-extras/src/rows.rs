@@ -189,7 +189,7 @@ pub fn with_transpose(alpha: f64, a: &Tensor, beta: f64, b: &Tensor, diagonal: f
     }
 }
 
-fn pointer(tensor: Option<&Tensor>) -> *const torch_sys::C_tensor {
+pub(crate) fn pointer(tensor: Option<&Tensor>) -> *const torch_sys::C_tensor {
     tensor.map_or(std::ptr::null(), Tensor::as_ptr)
 }
 

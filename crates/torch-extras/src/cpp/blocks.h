@@ -10,6 +10,7 @@
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/zeros.h>
 
 #include <algorithm>
 #include <atomic>
@@ -20,6 +21,16 @@
 #ifdef __linux__
 #include <sys/mman.h>
 #endif
+
+// The kind that is computed in, and what parameters beside tensors of `kind` are.
+inline at::ScalarType number_kind(at::ScalarType kind) { return kind == at::kBFloat16 ? at::kFloat : kind; }
+
+// Refuses what is not as expected; a null pointer is fine.
+inline void check(const at::Tensor *t, const char *name, at::IntArrayRef sizes, at::ScalarType kind) {
+  if (t == nullptr) return;
+  TORCH_CHECK(t->is_contiguous() && t->device().is_cpu() && t->sizes() == sizes && t->scalar_type() == kind, name, " must be a contiguous ",
+              kind, " tensor ", sizes, " on the CPU, found ", t->scalar_type(), " ", t->sizes());
+}
 
 // Calls `f` with a number of the kind.
 template <typename F> void by_kind(at::ScalarType kind, const char *what, F &&f) {
@@ -99,6 +110,7 @@ public:
   // Calls `work` with each thread's share.
   template <typename Work> void by_threads(Work &&work) {
     at::parallel_for(0, shares.size(), 1, [&](int64_t first, int64_t last) {
+      tiles::Session session;
       for (int64_t t = first; t < last; t++) work(t);
     });
   }
@@ -126,6 +138,17 @@ template <typename Work> void over_blocks(int64_t items, int64_t block, size_t b
       work(b * block, std::min(items, (b + 1) * block), scratch);
     }
   });
+}
+
+// Sums that blocks have taken, [blocks, count, n], added in the blocks' order: [count, n].
+template <typename N> at::Tensor added_up(const at::Tensor &sums) {
+  auto total = at::zeros({sums.size(1), sums.size(2)}, sums.options());
+  const int64_t length = total.numel();
+  N *to = total.template data_ptr<N>();
+  const N *from = sums.data_ptr<N>();
+  for (int64_t block = 0; block < sums.size(0); block++, from += length)
+    tiles::finish_row(to, to, static_cast<const N *>(nullptr), from, length, false);
+  return total;
 }
 
 // The right factor of a product packed, by all threads: row and column are the distances between its elements, one of them 1.

@@ -13,10 +13,8 @@
 #include "border.h"
 #include "tiles.h"
 
-#include <ATen/ops/add.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
-#include <ATen/ops/zeros.h>
 
 #include <unistd.h>
 
@@ -119,14 +117,6 @@ template <typename S, typename Map> void over_strips(const Strips<S> &strips, co
 }
 
 template <typename T> T *data(const at::Tensor *t) { return t == nullptr ? nullptr : t->data_ptr<T>(); }
-
-at::ScalarType number_kind(const at::Tensor &t) { return t.scalar_type() == at::kBFloat16 ? at::kFloat : t.scalar_type(); }
-
-void check(const at::Tensor *t, const char *name, at::IntArrayRef sizes, at::ScalarType kind) {
-  if (t == nullptr) return;
-  TORCH_CHECK(t->is_contiguous() && t->device().is_cpu() && t->sizes() == sizes && t->scalar_type() == kind, name, " must be a contiguous ",
-              kind, " tensor ", sizes, " on the CPU, found ", t->scalar_type(), " ", t->sizes());
-}
 
 // libtorch's tensors in, checked; rows counted.
 struct Rows {
@@ -236,13 +226,8 @@ void backward(const Rows &r, const at::Tensor &dy, const at::Tensor *out, const 
                                 found.h.data_ptr<S>(), found.x.data_ptr<S>(), nullptr, nullptr, nullptr};
   const Backward<S> map{r.k, dy.data_ptr<S>(), data<S>(out), out ? found.g.data_ptr<S>() : nullptr, norm, strips.block, sums.template data_ptr<N>()};
   over_strips(strips, panels.template data_ptr<N>(), map);
-  // Added in the blocks' order.
-  found.scale = at::zeros({r.n}, scale.options()), found.shift = at::zeros({r.n}, scale.options()), found.sum = at::zeros({r.n}, scale.options());
-  N *totals[] = {found.scale.template data_ptr<N>(), found.shift.template data_ptr<N>(), found.sum.template data_ptr<N>()};
-  const N *next = map.sums;
-  for (int64_t block = 0; block < strips.blocks(); block++)
-    for (N *total : totals)
-      for (int64_t j = 0; j < r.n; j++, next++) total[j] += *next;
+  const auto total = added_up<N>(sums);
+  found.scale = total.select(0, 0), found.shift = total.select(0, 1), found.sum = total.select(0, 2);
 }
 
 // How g^T h is cut for g [rows, m] and h [rows, n]: the result into pieces that fill a part of a core's cache, since both factors are packed once for each of
@@ -266,8 +251,8 @@ struct Cut {
   int64_t pieces(int64_t m, int64_t n) const { return ((m + high - 1) / high) * ((n + broad - 1) / broad); }
 };
 
-// g^T h to `to`, [parts, m, n], a sum for each part of the rows. Rows come some hundred at a time, as many as the cache holds of both beside the piece.
-template <typename S> void weight_gradient(const Cut &cut, int64_t rows, int64_t m, int64_t n, const S *pg, const S *ph, Number<S> *to) {
+// g^T h to `to`, [m, n], a sum for the first part of the rows, and to `more`, [parts - 1, m, n], those for the others. Rows come some hundred at a time, as many as the cache holds of both beside the piece.
+template <typename S> void weight_gradient(const Cut &cut, int64_t rows, int64_t m, int64_t n, const S *pg, const S *ph, Number<S> *to, Number<S> *more) {
   using N = Number<S>;
   constexpr int64_t WIDTH = tiles::WIDTH<S>;
   const bool panelled = std::is_same_v<S, N> && !tiles::takes_columns<S>();
@@ -278,7 +263,7 @@ template <typename S> void weight_gradient(const Cut &cut, int64_t rows, int64_t
     const int64_t at = item % pieces, part = item / pieces, end = std::min(rows, (part + 1) * cut.length);
     const int64_t i = at / cut.across * cut.high, j = at % cut.across * cut.broad, high = std::min(cut.high, m - i), broad = std::min(cut.broad, n - j);
     // Where rows of the result have room for whole panels, it is made there.
-    N *place = to + (part * m + i) * n + j;
+    N *place = (part == 0 ? to : more + (part - 1) * m * n) + i * n + j;
     const bool there = broad % WIDTH == 0;
     const int64_t row = there ? n : wide;
     N *made = there ? place : memory.take<N>(cut.high * wide), *panels = memory.take<N>(tiles::packed_size<S>(depth, cut.broad));
@@ -302,6 +287,13 @@ template <typename S> void weight_gradient(const Cut &cut, int64_t rows, int64_t
     if (!there)
       for (int64_t y = 0; y < high; y++) std::memcpy(place + y * n, made + y * wide, broad * sizeof(N));
   });
+  // In the parts' order.
+  constexpr int64_t SOME = 1 << 13;
+  if (cut.parts > 1)
+    over_blocks(m * n, SOME, 0, [&](int64_t first, int64_t last, Scratch &) {
+      for (int64_t part = 0; part + 1 < cut.parts; part++)
+        tiles::finish_row(to + first, to + first, static_cast<const N *>(nullptr), more + part * m * n + first, last - first, false);
+    });
 }
 
 // alpha a + beta b^T, and `diagonal` more on the diagonal; side x side. By squares, so that whole lines of b are read.
@@ -328,7 +320,7 @@ char *te_rows_forward(const at::Tensor *x, bool normalise, const at::Tensor *sca
   return guarded([&] {
     at::AutoDispatchBelowADInplaceOrView no_autograd;
     const auto r = rows_of(*x, *weight, transposed);
-    const auto kind = number_kind(*x);
+    const auto kind = number_kind(x->scalar_type());
     TORCH_CHECK((scale == nullptr) == (shift == nullptr), "a scale goes with a shift");
     check(scale, "the scale", {r.k}, kind);
     check(shift, "the shift", {r.k}, kind);
@@ -351,7 +343,7 @@ char *te_rows_backward(const at::Tensor *dy, const at::Tensor *out, const at::Te
   return guarded([&] {
     at::AutoDispatchBelowADInplaceOrView no_autograd;
     const auto r = rows_of(*dy, *weight, true);
-    const auto kind = number_kind(*dy);
+    const auto kind = number_kind(dy->scalar_type());
     check(out, "the output", dy->sizes(), dy->scalar_type());
     check(x, "the input", r.out, dy->scalar_type());
     check(add, "what is added", r.out, dy->scalar_type());
@@ -380,13 +372,12 @@ char *te_weight_gradient(const at::Tensor *g, const at::Tensor *h, at::Tensor **
     check(g, "the gradient", g->sizes(), h->scalar_type());
     check(h, "the input", h->sizes(), h->scalar_type());
     const Cut cut(rows, m, n, h->scalar_type() == at::kDouble ? sizeof(double) : sizeof(float));
-    auto made = at::empty({cut.parts, m, n}, h->options().dtype(number_kind(*h)));
+    auto sum = at::empty({m, n}, h->options().dtype(number_kind(h->scalar_type()))), more = at::empty({cut.parts - 1, m, n}, sum.options());
     by_kind(h->scalar_type(), "rows", [&](auto number) {
       using S = decltype(number);
-      weight_gradient<S>(cut, rows, m, n, g->data_ptr<S>(), h->data_ptr<S>(), made.template data_ptr<Number<S>>());
+      weight_gradient<S>(cut, rows, m, n, g->data_ptr<S>(), h->data_ptr<S>(), sum.template data_ptr<Number<S>>(),
+                         more.template data_ptr<Number<S>>());
     });
-    auto sum = made.select(0, 0);
-    for (int64_t part = 1; part < cut.parts; part++) sum = part == 1 ? at::add(sum, made.select(0, 1)) : sum.add_(made.select(0, part));
     *result = given(std::move(sum));
   });
 }

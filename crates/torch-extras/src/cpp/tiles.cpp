@@ -180,6 +180,17 @@ template <typename S> Left<S> columns(const S *a, int64_t row, int64_t k, int64_
   void norm_rows(const NormedRows<S> &r, int64_t rows) { chosen<S>.norm_rows(r, rows); } \
   void norm_gradient(const NormRows<S> &r, int64_t rows) { chosen<S>.norm_gradient(r, rows); }
 
+#if X86
+Session::Session() { amx::Registers::of_thread().kept = true; }
+Session::~Session() {
+  amx::Registers::of_thread().kept = false;
+  amx::Registers::of_thread().release();
+}
+#else
+Session::Session() {}
+Session::~Session() {}
+#endif
+
 bool halves_are_fast() { return cpu == Cpu::amx; }
 
 #if X86

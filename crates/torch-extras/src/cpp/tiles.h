@@ -107,6 +107,15 @@ private:
   int64_t left = 0, item = 0, pace = 0, steps = 1, credit = 0;
 };
 
+// While one lives, this thread's products leave set up for each other what they need of the core. Nothing else may need it then: a session is for loops over blocks, and
+// none may begin within another.
+class Session {
+public:
+  Session();
+  ~Session();
+  Session(const Session &) = delete;
+};
+
 // Rows before a layer norm, to = (x - mean) / deviation scale + shift; scale and shift may be null together.
 template <typename S> struct NormedRows {
   using N = Number<S>;

@@ -34,6 +34,27 @@ struct Shape {
   }
 };
 
+// What this thread's registers are set up for. That takes as long as some steps of a product, and so is kept while a tiles::Session lives.
+struct Registers {
+  bool kept = false;
+  int64_t upper = 0, lower = 0;
+
+  static Registers &of_thread() {
+    static thread_local Registers own;
+    return own;
+  }
+  void set_up(int64_t first, int64_t second) {
+    if (first == upper && second == lower) return;
+    const Shape shape(first, second);
+    asm volatile("ldtilecfg %0" ::"m"(shape));
+    upper = first, lower = second;
+  }
+  void release() {
+    if (upper > 0) asm volatile("tilerelease");
+    upper = lower = 0;
+  }
+};
+
 // 32 numbers, of which the first `count` are those at `from` and the others zero.
 INLINE void copy_some(Half *to, const Half *from, int64_t count) {
   const uint32_t mask = (uint64_t(1) << count) - 1;
@@ -113,14 +134,14 @@ constexpr int64_t GROUPS = 4;
 
 // Calls `work(first, groups, high)` for rows in groups of 32, so many groups as are multiplied together, or one of fewer rows.
 template <typename Work> INLINE void over_groups(int64_t rows, Work &&work) {
+  Registers &registers = Registers::of_thread();
   for (int64_t i = 0; i < rows;) {
     const int64_t groups = std::max<int64_t>(1, std::min(GROUPS, (rows - i) / ROWS_AT_ONCE)), high = std::min(ROWS_AT_ONCE, rows - i);
-    const Shape shape(std::min(SIDE, high), high > SIDE ? high - SIDE : SIDE);
-    asm volatile("ldtilecfg %0" ::"m"(shape));
+    registers.set_up(std::min(SIDE, high), high > SIDE ? high - SIDE : SIDE);
     work(i, groups, high);
-    asm volatile("tilerelease");
     i += groups * high;
   }
+  if (!registers.kept) registers.release();
 }
 
 // The last step of rows of A, where k ends within it.
