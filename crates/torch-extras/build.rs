@@ -18,8 +18,20 @@ fn build() -> Result<(), String> {
     cc::Build::new()
         .cpp(true)
         .files(
-            ["shim", "function", "attention", "embedding", "pooling", "rows", "rates", "steps", "counts", "kernels", "tiles"]
-                .map(|name| format!("src/cpp/{name}.cpp")),
+            [
+                "shim",
+                "function",
+                "attention",
+                "embedding",
+                "pooling",
+                "rows",
+                "rates",
+                "steps",
+                "counts",
+                "kernels",
+                "tiles",
+            ]
+            .map(|name| format!("src/cpp/{name}.cpp")),
         )
         // The kernels' loops are worth it in every profile; the three flags let the compiler vectorise what has no other meaning for it.
         .opt_level(3)

@@ -291,3 +291,50 @@ impl PatchEmbedding {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tch::Device;
+    use tch::nn::VarStore;
+
+    use super::*;
+
+    /// Values and every gradient of CRATE's embedding against its layers one after the other, on its own grid and on another.
+    #[test]
+    fn one_operation_is_the_embedding_layer_by_layer() {
+        for (kind, tolerance) in [(Kind::Double, 1e-11), (Kind::Float, 1e-4)] {
+            let mut vs = VarStore::new(Device::Cpu);
+            let grid = Grid { image: [12, 15], patch: [4, 5], channels: 2 };
+            let embedding = PatchEmbedding::new(&vs.root(), grid, 24);
+            if kind == Kind::Double {
+                vs.double();
+            }
+            let norms = [&embedding.norm_patch, &embedding.norm_token];
+            let affine = norms.into_iter().flat_map(LayerNorm::parameters);
+            tch::no_grad(|| affine.for_each(|t| drop(t.shallow_clone().uniform_(0.5, 1.5))));
+            for size in [[12, 15], [8, 20]] {
+                let images = Tensor::randn([3, 2, size[0], size[1]], (kind, Device::Cpu));
+                let on = grid.of_images(&images).unwrap();
+                let found = embedding.forward(&images).unwrap();
+                let (norm, linear) = embedding.channels_first();
+                let embedded = linear.forward(&norm.forward(&patchify(&images, &on)));
+                let tokens = with_class_token(&embedding.class_token, &embedding.norm_token.forward(&embedded));
+                let expected = tokens + interpolate_positions(&embedding.positions, grid.shape(), on.shape());
+                let mut variables: Vec<_> = vs.variables().into_iter().collect();
+                variables.sort_by(|a, b| a.0.cmp(&b.0));
+                let inputs: Vec<Tensor> = variables.iter().map(|(_, t)| t.shallow_clone()).collect();
+                let loss = |z: &Tensor| ((z * 1.7).sin() * z).sum(kind);
+                let [own, plain] = [&found, &expected].map(|z| Tensor::run_backward(&[loss(z)], &inputs, false, false));
+                let near = |a: &Tensor, b: &Tensor, what: &str| {
+                    let error = f64::try_from((a - b).norm() / b.norm()).unwrap();
+                    assert!(error < tolerance, "{what} in {kind:?} at {size:?}: {error}");
+                };
+                near(&found, &expected, "the tokens");
+                own.iter().zip(&plain).zip(&variables).for_each(|((a, b), (name, _))| near(a, b, name));
+                // Gradients by the images come from the layers.
+                let wanted = images.set_requires_grad(true);
+                near(&embedding.forward(&wanted).unwrap(), &expected, "the tokens of images with gradients");
+            }
+        }
+    }
+}

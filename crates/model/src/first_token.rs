@@ -69,7 +69,8 @@ impl Step {
         let (x, u) = (z.to_kind(kind).contiguous(), mssa.u.to_kind(number).contiguous());
         let shift = mssa.shift.as_ref().map(|t| t.to_kind(number));
         let norm = norm.map(|t| t.to_kind(number));
-        let first = x.select(1, 0).to_kind(number).contiguous();
+        // A copy, for it must not hang in the graph of `z`.
+        let first = x.select(1, 0).to_dtype(number, false, true).contiguous();
         let affine = norm.affine.as_ref().map(|(s, t)| (s, t));
         let applied = Norm { affine, eps: self.eps };
         let project = Map { norm: Some(applied), bias: shift.as_ref(), ..Map::new(&u) };
@@ -136,4 +137,70 @@ fn add_to_first(tokens: &Tensor, first: &Tensor) -> Tensor {
     let mut place = tokens.select(1, 0);
     place += first.to_kind(tokens.kind());
     tokens.shallow_clone()
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::nn::VarStore;
+    use tch::{Device, Tensor};
+
+    use super::*;
+    use crate::mssa::MssaConfig;
+
+    /// Values and every gradient against the layers one after the other; also of one image and of one token, and folded.
+    #[test]
+    fn one_operation_is_the_first_token_of_the_layers() {
+        for [b, n] in [[3, 37], [1, 9], [2, 1]] {
+            for (kind, tolerance) in [(Kind::Double, 1e-11), (Kind::Float, 1e-4), (Kind::BFloat16, 8e-2)] {
+                let mut vs = VarStore::new(Device::Cpu);
+                let norm = LayerNorm::new(&(vs.root() / "norm"), 40, 1e-5);
+                let config = MssaConfig { d: 40, heads: 5, head_dim: 6, ..MssaConfig::default() };
+                let mssa = Mssa::new(&(vs.root() / "mssa"), &config);
+                if kind == Kind::Double {
+                    vs.double();
+                }
+                let numbers = norm.parameters().next().map(Tensor::kind).unwrap();
+                tch::no_grad(|| norm.parameters().for_each(|t| drop(t.shallow_clone().uniform_(0.5, 1.5))));
+                let _ = tch::no_grad(|| mssa.u.shallow_clone().fill_(0.0).normal_(0.0, 0.3));
+                let count = Tensor::arange(b * n * 40, (Kind::Double, Device::Cpu));
+                let z = ((count * 1.3).sin() * 3.0 + 0.5).reshape([b, n, 40]).to_kind(kind).set_requires_grad(true);
+                let (first, o) = attend_first(&norm, &mssa, &z).expect("these fit");
+                let plain = z.to_kind(numbers);
+                let h = norm.forward(&plain);
+                let map = Tensor::eye(30, (numbers, Device::Cpu));
+                let output = Some(crate::layers::Linear { weight: map, bias: None });
+                let expected = Mssa { output, ..mssa.share() }.forward_first(&h).squeeze_dim(1);
+                let near = |a: &Tensor, b: &Tensor, what: &str| {
+                    let (a, b) = (a.to_kind(Kind::Double), b.to_kind(Kind::Double));
+                    let error = f64::try_from((a - &b).norm() / b.norm()).unwrap();
+                    assert!(error < tolerance, "{what} in {kind:?} of {b:?}: {error}");
+                };
+                near(&o, &expected, "what is gathered");
+                near(&first, &z.select(1, 0), "the first tokens");
+                let weigh = |first: &Tensor, o: &Tensor| (o * o).sum(numbers) + (first.sin() * first).sum(numbers);
+                let inputs: Vec<Tensor> =
+                    [&z].into_iter().chain(norm.parameters()).map(Tensor::shallow_clone).collect();
+                let inputs: Vec<Tensor> = inputs.into_iter().chain([mssa.u.shallow_clone()]).collect();
+                let own = Tensor::run_backward(&[weigh(&first, &o)], &inputs, false, false);
+                let by = Tensor::run_backward(&[weigh(&plain.select(1, 0), &expected)], &inputs, false, false);
+                let names = ["tokens", "scale", "shift", "U"];
+                own.iter().zip(&by).zip(names).for_each(|((a, b), what)| near(a, b, what));
+            }
+        }
+    }
+
+    /// A loss that reads the first tokens alone has no gradient by the attention.
+    #[test]
+    fn what_nobody_reads_has_no_gradient() {
+        let vs = VarStore::new(Device::Cpu);
+        let norm = LayerNorm::new(&(vs.root() / "norm"), 16, 1e-5);
+        let config = MssaConfig { d: 16, heads: 2, head_dim: 8, ..MssaConfig::default() };
+        let mssa = Mssa::new(&(vs.root() / "mssa"), &config);
+        let z = Tensor::randn([2, 3, 16], (Kind::Float, Device::Cpu)).set_requires_grad(true);
+        let (first, _) = attend_first(&norm, &mssa, &z).expect("these fit");
+        first.sum(Kind::Float).backward();
+        assert!(!mssa.u.grad().defined() || f64::try_from(mssa.u.grad().norm()).unwrap() == 0.0);
+        assert_eq!(f64::try_from(z.grad().sum(Kind::Float)).unwrap(), 32.0);
+        assert_eq!(f64::try_from(z.grad().select(1, 0).sum(Kind::Float)).unwrap(), 32.0);
+    }
 }

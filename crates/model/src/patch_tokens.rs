@@ -60,14 +60,15 @@ impl Parts<'_> {
         let _plain = without_autocast(Device::Cpu);
         let inputs = self.inputs();
         let (z, kept) = tch::no_grad(|| self.compute(images, grid, kind));
-        let [eps, d] = [self.norm.eps, self.class.numel() as f64];
+        let eps = self.norm.eps;
         function::attach("embedding", &[&z], &inputs, &kept.each_ref(), move |kept, grads| {
             let [h, x, mean, rstd, scale, shift] = kept else { return Err("six tensors were kept".into()) };
             let Some(grad) = &grads[0] else { return Ok((0..6).map(|_| None).collect()) };
             let norm = TokenNorm { scale, shift, eps };
             let found = norm.backward(&grad.to_kind(kind).contiguous(), x, mean, rstd)?;
             let by_weight = weight_gradient(&found.x, h)?;
-            let by_class = found.positions.narrow(0, 0, 1).reshape([1, 1, d as i64]);
+            // A copy: gradients are added to where they lie.
+            let by_class = found.positions.narrow(0, 0, 1).copy().unsqueeze(0);
             let by_positions = found.positions.unsqueeze(0);
             Ok([by_weight, found.sum, found.scale, found.shift, by_class, by_positions].map(Some).into())
         })
