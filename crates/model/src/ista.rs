@@ -35,7 +35,7 @@
 use serde::{Deserialize, Serialize};
 use tch::nn::Path;
 use tch::{Device, Kind, Tensor};
-use torch_extras::rows::{self, Map};
+use torch_extras::rows;
 
 use crate::layers::{LayerNorm, Linear, uniform, without_autocast};
 use crate::probe::{Probe, Site, show};
@@ -155,13 +155,13 @@ impl Ista {
         h.linear(&m, Some(&self.threshold())).relu()
     }
 
-    /// `M = I + eta D^T (I - D)`, or MM-prox's multiple of `D^T`, `[d, d]`, in the dictionary's kind, outside of autograd.
-    pub(crate) fn operator(&self) -> Tensor {
+    /// `M = I + eta D^T (I - D)`, or MM-prox's multiple of `D^T`, `[d, d]`, in the dictionary's kind, outside of autograd. It is going to meet tokens of `kind`.
+    pub(crate) fn operator(&self, kind: Kind) -> Tensor {
         let d = &self.dictionary;
         let fits = "a matrix fits itself";
         tch::no_grad(|| match (on_tiles(d), self.config.step) {
             (true, Step::Ista) => {
-                let square = rows::weight_gradient(d, d).expect(fits);
+                let square = product(kind)(d, d).expect(fits);
                 rows::with_transpose(-self.config.eta, &square, self.config.eta, d, 1.0).expect(fits)
             }
             _ => self.operator_by_op(),
@@ -192,11 +192,11 @@ impl Ista {
         Tensor::full([d], -threshold, (self.dictionary.kind(), self.dictionary.device()))
     }
 
-    /// The way from the transposed gradient by `M`, `dM^T`, to that by the dictionary, `[d, d]` both and of one kind.
-    pub(crate) fn dictionary_gradient(&self) -> impl Fn(&Tensor, &Tensor) -> Tensor + Send + use<> {
+    /// The way from the transposed gradient by `M`, `dM^T`, to that by the dictionary, `[d, d]` both and of one kind; tokens were of `kind`.
+    pub(crate) fn dictionary_gradient(&self, kind: Kind) -> impl Fn(&Tensor, &Tensor) -> Tensor + Send + use<> {
         let (step, eta, growth) = (self.config.step, self.config.eta, self.growth());
         move |dictionary, transposed| match step {
-            Step::Ista => dictionary_gradient(dictionary, transposed, eta),
+            Step::Ista => dictionary_gradient(dictionary, transposed, eta, kind),
             Step::MmProx => transposed * growth,
         }
     }
@@ -208,7 +208,7 @@ impl Ista {
 
     /// The step with M kept, for inputs whose scale and shift `norm` has left to it.
     pub(crate) fn fold(&self, norm: Option<&LayerNorm>, kind: Kind) -> Self {
-        let step = Linear { weight: self.operator(), bias: Some(self.threshold()) };
+        let step = Linear { weight: self.operator(self.dictionary.kind()), bias: Some(self.threshold()) };
         let kept = Some(step.after(norm, kind));
         Ista { dictionary: self.dictionary.shallow_clone(), kept, config: self.config.clone() }
     }
@@ -219,19 +219,23 @@ fn on_tiles(d: &Tensor) -> bool {
     d.device() == Device::Cpu && matches!(d.kind(), Kind::Float | Kind::Double) && d.is_contiguous()
 }
 
-/// The gradient by the dictionary from the transposed one by `M`: `eta ((I - D) dM^T - D dM) = eta (dM^T - D (dM + dM^T))`. Not for autograd.
+/// How `g^T h` of matrices is taken that go with tokens of `kind`: beside those of bf16 16 bits of every number are enough.
+fn product(kind: Kind) -> fn(&Tensor, &Tensor) -> torch_extras::Result<Tensor> {
+    if kind == Kind::BFloat16 { rows::coarse_weight_gradient } else { rows::weight_gradient }
+}
+
+/// The gradient by the dictionary from the transposed one by `M`: `eta ((I - D) dM^T - D dM) = eta (dM^T - D P)` with `P = dM + dM^T`; `D P` is `(P D^T)^T`. Not for
+/// autograd.
 ///
 /// # Shapes
 /// `dictionary`, `transposed`: `[d, d]`, of one kind.
-fn dictionary_gradient(dictionary: &Tensor, transposed: &Tensor, eta: f64) -> Tensor {
-    let mut found = match on_tiles(dictionary) {
-        true => {
-            let fits = "matrices of one size and kind";
-            let sum = rows::with_transpose(-1.0, transposed, -1.0, transposed, 0.0).expect(fits);
-            Map { transposed: true, residual: Some(transposed), ..Map::new(&sum) }.forward(dictionary).expect(fits).0
-        }
-        false => transposed - dictionary.matmul(&(transposed + transposed.tr())),
-    };
-    found *= eta;
-    found
+fn dictionary_gradient(dictionary: &Tensor, transposed: &Tensor, eta: f64, kind: Kind) -> Tensor {
+    if !on_tiles(dictionary) {
+        return (transposed - dictionary.matmul(&(transposed + transposed.tr()))) * eta;
+    }
+    let fits = "matrices of one size and kind";
+    let sum = rows::with_transpose(1.0, transposed, 1.0, transposed, 0.0).expect(fits);
+    let turned = rows::with_transpose(0.0, dictionary, 1.0, dictionary, 0.0).expect(fits);
+    let product = product(kind)(&sum, &turned).expect(fits);
+    rows::with_transpose(eta, transposed, -eta, &product, 0.0).expect(fits)
 }

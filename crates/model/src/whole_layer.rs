@@ -73,7 +73,7 @@ impl Parts<'_> {
         let (heads, scale) = (mssa.head_count(), mssa.scale());
         let (out, kept) = tch::no_grad(|| self.compute(z, kind, number, layer, probe));
         let Some(kept) = kept else { return out };
-        let back = backward(kind, heads, scale, ista.dictionary_gradient());
+        let back = backward(kind, heads, scale, ista.dictionary_gradient(kind));
         let kept = kept.each_ref();
         function::attach("CRATE layer", &[&out], &self.inputs(z), &kept, back).expect("all tensors are defined");
         out
@@ -93,7 +93,7 @@ impl Parts<'_> {
         let to_number = |t: &Tensor| t.to_kind(number);
         let (step, threshold) = match &ista.kept {
             Some(kept) => (kept.weight.to_kind(kind), kept.bias.as_ref().map(to_number)),
-            None => (ista.operator().to_kind(kind), Some(to_number(&ista.threshold()))),
+            None => (ista.operator(kind).to_kind(kind), Some(to_number(&ista.threshold()))),
         };
         let (x, u, weight) = (z.to_kind(kind).contiguous(), mssa.u.to_kind(kind), output.weight.to_kind(kind));
         let [shift, bias] = [&mssa.shift, &output.bias].map(|t| t.as_ref().map(to_number));

@@ -123,8 +123,12 @@ unsafe extern "C" {
         diagonal: f64,
         result: *mut *mut C_tensor,
     ) -> *mut c_char;
-    pub(crate) fn te_weight_gradient(g: *const C_tensor, h: *const C_tensor, result: *mut *mut C_tensor)
-    -> *mut c_char;
+    pub(crate) fn te_weight_gradient(
+        g: *const C_tensor,
+        h: *const C_tensor,
+        coarse: bool,
+        result: *mut *mut C_tensor,
+    ) -> *mut c_char;
     pub(crate) fn te_rng_get(device: i32, state: *mut *mut C_tensor) -> *mut c_char;
     pub(crate) fn te_rng_set(device: i32, state: *const C_tensor) -> *mut c_char;
     pub(crate) fn te_subspace_attention(

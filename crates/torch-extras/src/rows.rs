@@ -165,10 +165,22 @@ impl Back<'_> {
 /// # Errors
 /// Tensors that do not belong together.
 pub fn weight_gradient(g: &Tensor, h: &Tensor) -> Result<Tensor> {
+    product(g, h, false)
+}
+
+/// As [`weight_gradient`], of floats by 16 of their 24 bits where that is faster (CPUs with AMX): for what bf16 products meet next.
+///
+/// # Errors
+/// Tensors that do not belong together.
+pub fn coarse_weight_gradient(g: &Tensor, h: &Tensor) -> Result<Tensor> {
+    product(g, h, true)
+}
+
+fn product(g: &Tensor, h: &Tensor, coarse: bool) -> Result<Tensor> {
     let mut result = std::ptr::null_mut();
     // SAFETY: live tensors, checked by the shim; on success the pointer is a new tensor that is ours.
     unsafe {
-        check(ffi::te_weight_gradient(g.as_ptr(), h.as_ptr(), &mut result))?;
+        check(ffi::te_weight_gradient(g.as_ptr(), h.as_ptr(), coarse, &mut result))?;
         Ok(Tensor::from_ptr(result))
     }
 }
@@ -331,6 +343,8 @@ mod tests {
                 let expected = g.to_kind(Kind::Double).tr().matmul(&h.to_kind(Kind::Double));
                 let found = weight_gradient(&g, &h)?;
                 assert_eq!(found.kind(), numbers(kind));
+                let coarse = coarse_weight_gradient(&g, &h)?;
+                assert_near(&coarse, &expected, tolerance, &format!("coarse, {rows} {m} {n} {kind:?}"));
                 assert_near(&found, &expected, tolerance, &format!("{rows} {m} {n} {kind:?}"));
             }
         }

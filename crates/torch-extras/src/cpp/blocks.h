@@ -155,7 +155,7 @@ template <typename N> at::Tensor added_up(const at::Tensor &sums) {
 template <typename S> at::Tensor packed(const at::Tensor &weight, int64_t row, int64_t column, int64_t k, int64_t n) {
   using N = kernels::Number<S>;
   auto panels = at::empty({tiles::packed_size<S>(k, n)}, at::TensorOptions(c10::CppTypeToScalarType<N>::value));
-  const S *from = weight.data_ptr<S>();
+  const S *from = static_cast<const S *>(weight.const_data_ptr());
   N *to = panels.template data_ptr<N>();
   over_blocks(tiles::padded<S>(n) / tiles::WIDTH<S>, 1, 0,
               [&](int64_t first, int64_t last, Scratch &) { tiles::pack(from, row, column, k, n, first, last, to); });

@@ -83,32 +83,6 @@ template <typename S, typename T> INLINE T scaled_into(T *to, const S *x, int64_
   return sum;
 }
 
-INLINE void split_into(Bits *high, Bits *low, const float *x, int64_t n) {
-#pragma omp simd
-  for (int64_t j = 0; j < n; j++) {
-    set(high[j], x[j]);
-    set(low[j], x[j] - get(high[j]));
-  }
-}
-
-// Square by square, which is turned in the first-level cache.
-template <typename N>
-INLINE void combined(N *to, const N *a, N alpha, const N *b, N beta, int64_t rows, int64_t columns, int64_t row) {
-  constexpr int64_t SIDE = 16;
-  N turned[SIDE][SIDE];
-  for (int64_t first = 0; first < rows; first += SIDE) {
-    for (int64_t left = 0; left < columns; left += SIDE) {
-      const int64_t height = std::min(SIDE, rows - first), width = std::min(SIDE, columns - left), at = first * row + left;
-      for (int64_t j = 0; j < width; j++)
-        for (int64_t i = 0; i < height; i++) turned[i][j] = b[(left + j) * row + first + i];
-      for (int64_t i = 0; i < height; i++) {
-#pragma omp simd
-        for (int64_t j = 0; j < width; j++) to[at + i * row + j] = alpha * a[at + i * row + j] + beta * turned[i][j];
-      }
-    }
-  }
-}
-
 template <typename N> INLINE void added_angle(Angle &sums, const N *a, const N *b, int64_t n) {
   N dot = 0, first = 0, second = 0;
 #pragma omp simd reduction(+ : dot, first, second)
@@ -236,7 +210,6 @@ INLINE double eliminated(double *m, int64_t n, int64_t row) {
 
 CLONES double log_det(double *m, int64_t n, int64_t row) { return eliminated(m, n, row); }
 
-CLONES void split(Half *high, Half *low, const float *x, int64_t n) { split_into(raw(high), raw(low), x, n); }
 
 #define KERNELS(S)                                                                                                                       \
   CLONES void mask_row(S *to, const S *g, const S *out, int64_t n) { mask(raw(to), raw(g), raw(out), n); }                               \
@@ -258,9 +231,6 @@ CONVERSIONS(Half, float)
 CONVERSIONS(Half, double)
 
 #define STEPS(N)                                                                                                                         \
-  CLONES void combine(N *to, const N *a, N alpha, const N *b, N beta, int64_t rows, int64_t columns, int64_t row) {                     \
-    combined(to, a, alpha, b, beta, rows, columns, row);                                                                                 \
-  }                                                                                                                                      \
   CLONES void centre(N *to, N *mean, const N *w, int64_t n, int64_t p, int64_t row, bool by_tokens, double *e, double *f) {              \
     centred(to, mean, w, n, p, row, by_tokens, e, f);                                                                                    \
   }                                                                                                                                      \

@@ -10,7 +10,15 @@ namespace kernels {
 
 using Half = c10::BFloat16;
 
+// A float, of which products may take 16 bits where that is faster.
+struct Coarse {
+  float x;
+};
+inline const Coarse *coarse(const float *p) { return reinterpret_cast<const Coarse *>(p); }
+inline const double *coarse(const double *p) { return p; }
+
 template <typename S> struct NumberOf { using type = S; };
+template <> struct NumberOf<Coarse> { using type = float; };
 template <> struct NumberOf<Half> { using type = float; };
 template <typename S> using Number = typename NumberOf<S>::type;
 
@@ -43,17 +51,12 @@ WHITEBOX_CONVERSIONS(Half, double)
 
 #undef WHITEBOX_CONVERSIONS
 
-// x as the sum of two.
-void split(Half *high, Half *low, const float *x, int64_t n);
-
 // The sums of which a cosine is made.
 struct Angle {
   double dot = 0, a = 0, b = 0;
 };
 
 #define WHITEBOX_STEPS(N)                                                                                                                \
-  /* to = alpha a + beta b^T, rows x columns, all rows `row` apart. */                                                                   \
-  void combine(N *to, const N *a, N alpha, const N *b, N beta, int64_t rows, int64_t columns, int64_t row);                             \
   /* Rows of p numbers less their mean, one behind the other. What products of the former are more than those of the latter is e f^T + f e^T, with a     \
      number for every token, where rows are multiplied with rows, or for every column. */                                               \
   void centre(N *to, N *mean, const N *w, int64_t n, int64_t p, int64_t row, bool by_tokens, double *e, double *f);                      \

@@ -302,7 +302,7 @@ template <typename N> void with_transpose(int64_t side, const N *a, double alpha
   const int64_t across = (side + SQUARE - 1) / SQUARE;
   over_blocks(across * across, 1, 0, [&](int64_t item, int64_t, Scratch &) {
     const int64_t i = item / across * SQUARE, j = item % across * SQUARE, at = i * side + j;
-    kernels::combine(to + at, a + at, N(alpha), b + j * side + i, N(beta), std::min(SQUARE, side - i), std::min(SQUARE, side - j), side);
+    tiles::combine(to + at, a + at, N(alpha), b + j * side + i, N(beta), std::min(SQUARE, side - i), std::min(SQUARE, side - j), side);
     for (int64_t t = 0; i == j && t < std::min(SQUARE, side - i); t++) to[at + t * side + t] += N(diagonal);
   });
 }
@@ -361,8 +361,8 @@ char *te_rows_backward(const at::Tensor *dy, const at::Tensor *out, const at::Te
   });
 }
 
-// g^T h, [m, n], in the kind that sums are taken in.
-char *te_weight_gradient(const at::Tensor *g, const at::Tensor *h, at::Tensor **result) {
+// g^T h, [m, n], in the kind that sums are taken in; with `coarse` of 16 bits of every float, where that is faster.
+char *te_weight_gradient(const at::Tensor *g, const at::Tensor *h, bool coarse, at::Tensor **result) {
   return guarded([&] {
     at::AutoDispatchBelowADInplaceOrView no_autograd;
     TORCH_CHECK(g->dim() >= 1 && h->dim() >= 1 && g->numel() > 0 && h->numel() > 0, "rows of numbers are expected, found ", g->sizes(), " and ",
@@ -373,11 +373,13 @@ char *te_weight_gradient(const at::Tensor *g, const at::Tensor *h, at::Tensor **
     check(h, "the input", h->sizes(), h->scalar_type());
     const Cut cut(rows, m, n, h->scalar_type() == at::kDouble ? sizeof(double) : sizeof(float));
     auto sum = at::empty({m, n}, h->options().dtype(number_kind(h->scalar_type()))), more = at::empty({cut.parts - 1, m, n}, sum.options());
-    by_kind(h->scalar_type(), "rows", [&](auto number) {
+    const auto product = [&](auto number) {
       using S = decltype(number);
-      weight_gradient<S>(cut, rows, m, n, g->data_ptr<S>(), h->data_ptr<S>(), sum.template data_ptr<Number<S>>(),
-                         more.template data_ptr<Number<S>>());
-    });
+      weight_gradient<S>(cut, rows, m, n, static_cast<const S *>(g->const_data_ptr()), static_cast<const S *>(h->const_data_ptr()),
+                         sum.template data_ptr<Number<S>>(), more.template data_ptr<Number<S>>());
+    };
+    if (coarse && h->scalar_type() == at::kFloat && tiles::halves_are_fast()) product(kernels::Coarse());
+    else by_kind(h->scalar_type(), "rows", product);
     *result = given(std::move(sum));
   });
 }

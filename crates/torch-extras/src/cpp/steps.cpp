@@ -4,11 +4,10 @@
 //   -grad R^c = -gamma sum_k U_k W_k (I + gamma W_k^T W_k)^-1      max(h + alpha/L h (I + alpha h^T h)^-1 - lambda/L, 0) - h
 //
 // A sample's tokens and all that is made of them stay in a core's cache; with libtorch's operations every one of some forty moves them through memory.
-// Products of float tokens keep a float's digits (with bases nearly: factor.h), of tokens less their mean (volume.h), which moves a rate by less than float
-// activations have moved it already; elimination is in float64.
+// Products of float tokens keep 16 bits of a float, of tokens less their mean (volume.h), which moves a rate by less than float activations have moved it
+// already; elimination is in float64.
 
 #include "border.h"
-#include "factor.h"
 #include "volume.h"
 
 #include <ATen/ops/full.h>
@@ -20,6 +19,7 @@
 namespace {
 
 using kernels::Angle;
+using kernels::coarse;
 using kernels::Number;
 
 // A batch of tokens [B, n, d].
@@ -52,7 +52,7 @@ void places(const at::Tensor &z, const std::vector<at::Tensor> &bases, const int
   const int64_t n = batch.n, d = batch.d, count = 2 + bases.size();
   const S *pz = z.data_ptr<S>();
   struct Subspaces {
-    Factor<N> factor;
+    at::Tensor factor;
     int64_t heads, p, wide;
     Volume<N> head;
   };
@@ -61,9 +61,9 @@ void places(const at::Tensor &z, const std::vector<at::Tensor> &bases, const int
   size_t bytes = whole.bytes();
   for (size_t i = 0; i < bases.size(); i++) {
     const int64_t width = bases[i].size(0), p = width / heads[i];
-    subspaces.push_back({Factor<N>(bases[i], 1, d, d, width), heads[i], p, tiles::padded<N>(width), Volume<N>(n, p)});
+    subspaces.push_back({packed<Rough<N>>(bases[i], 1, d, d, width), heads[i], p, tiles::padded<N>(width), Volume<N>(n, p)});
     const Subspaces &s = subspaces[i];
-    bytes = std::max(bytes, piece<N>(n * s.wide) + s.factor.bytes(n) + s.head.bytes());
+    bytes = std::max(bytes, piece<N>(n * s.wide) + s.head.bytes());
   }
   bytes += piece<N>(n * d);
   over_blocks(z.size(0), 1, bytes, [&](int64_t b, int64_t, Scratch &memory) {
@@ -78,7 +78,7 @@ void places(const at::Tensor &z, const std::vector<at::Tensor> &bases, const int
       const Subspaces &s = subspaces[i];
       memory.give_back(used);
       N *w = memory.take<N>(n * s.wide);
-      s.factor.multiply(tokens, n, w, s.wide, s.factor.room(n, memory), meanwhile);
+      tiles::multiply(tiles::by_rows(coarse(tokens), d), n, d, s.factor.template data_ptr<N>(), s.heads * s.p, w, s.wide, false, meanwhile);
       auto head = s.head.in(memory);
       numbers[2 + i] = 0;
       for (int64_t k = 0; k < s.heads; k++) numbers[2 + i] += head.rate(w + k * s.p, s.wide, batch.over(s.p));
@@ -96,9 +96,9 @@ void attention(const at::Tensor &input, const at::Tensor &uz, const at::Tensor &
   const Batch<S> batch(input, eps_squared);
   const int64_t n = batch.n, d = batch.d, width = u.size(0), p = width / heads, room = tiles::padded<N>(d);
   const S *pz = input.data_ptr<S>(), *pw = uz.data_ptr<S>(), *pa = added.data_ptr<S>();
-  const Factor<N> back(u, d, 1, width, d);
+  const auto back = packed<Rough<N>>(u, d, 1, width, d);
   const Volume<N> head(n, p);
-  const size_t bytes = 2 * piece<N>(n * width) + piece<N>(n * room) + piece<N>(d) + back.bytes(n) + head.bytes();
+  const size_t bytes = 2 * piece<N>(n * width) + piece<N>(n * room) + piece<N>(d) + head.bytes();
   over_blocks(input.size(0), 1, bytes, [&](int64_t b, int64_t, Scratch &memory) {
     N *w = memory.take<N>(n * width), *solved = memory.take<N>(n * width), *made = memory.take<N>(n * room), *step = memory.take<N>(d);
     for (int64_t i = b * n; i < (b + 1) * n; i++) {
@@ -116,7 +116,7 @@ void attention(const at::Tensor &input, const at::Tensor &uz, const at::Tensor &
     const int64_t next = likely_next(b, batch.samples) * n;
     meanwhile.read(pz + next * d, n, d, d);
     meanwhile.read(pw + next * width, n, width, width);
-    back.multiply(solved, n, made, room, back.room(n, memory), meanwhile);
+    tiles::multiply(tiles::by_rows(coarse(solved), width), n, width, back.template data_ptr<N>(), d, made, room, false, meanwhile);
     Angle sums;
     for (int64_t i = 0; i < n; i++) {
       kernels::scale_into(step, pa + (b * n + i) * d, d, N(1));

@@ -81,6 +81,7 @@ template <typename S> struct Functions {
   void (*finish_row)(S *, const Number<S> *, const Number<S> *, const S *, int64_t, bool);
   void (*norm_rows)(const NormedRows<S> &, int64_t);
   void (*norm_gradient)(const NormRows<S> &, int64_t);
+  void (*combine)(Number<S> *, const Number<S> *, Number<S>, const Number<S> *, Number<S>, int64_t, int64_t, int64_t);
 };
 
 // As many sums as there are registers for: with AVX-512 24 of 32, otherwise 12 of 16.
@@ -132,7 +133,7 @@ template <typename S> Functions<S> fastest() {
   auto found = choose<S>();
 #if X86
   if constexpr (std::is_same_v<S, float>)
-    if (on_amx<S>()) found.pack = amx::pack_split, found.multiply = amx::product_split;
+    if (on_amx<S>()) found.pack = amx::pack_split<float>, found.multiply = amx::product_split<float>;
 #endif
   return found;
 }
@@ -157,7 +158,7 @@ template <typename S> Left<S> columns(const S *a, int64_t row, int64_t k, int64_
 
 } // namespace
 
-#define TILES(S, N)                                                                                                                      \
+#define PRODUCTS(S, N)                                                                                                                     \
   void pack(const S *b, int64_t row, int64_t column, int64_t k, int64_t n, int64_t first, int64_t last, N *panels) {                     \
     chosen<S>.pack(b, row, column, k, n, first, last, panels);                                                                         \
   }                                                                                                                                      \
@@ -166,7 +167,9 @@ template <typename S> Left<S> columns(const S *a, int64_t row, int64_t k, int64_
   void multiply(Left<S> a, int64_t rows, int64_t k, const N *panels, int64_t n, N *c, int64_t ldc, bool add, Meanwhile &meanwhile) {             \
     chosen<S>.multiply(a, rows, k, panels, n, c, ldc, add, meanwhile);                                                                    \
     meanwhile.end();                                                                            \
-  }                                                                                                                                      \
+  }
+
+#define LOOPS(S, N) \
   void add_transpose(S *q, int64_t n, int64_t row) { chosen<S>.add_transpose(q, n, row); } \
   N exp_row(S *map, N *scores, int64_t n, N scale, N &inverse) { return chosen<S>.exp_row(map, scores, n, scale, inverse); } \
   void attention_gradient_row(S *q, S *a, const N *s, const N *c, int64_t n, N scale, N lse, N delta) { \
@@ -218,12 +221,39 @@ template <typename S> int64_t packed_size(int64_t k, int64_t n) { return k * pad
 SIZES(float)
 SIZES(double)
 SIZES(Half)
+SIZES(Coarse)
 
-TILES(float, float)
-TILES(double, double)
-TILES(Half, float)
+PRODUCTS(float, float)
+PRODUCTS(double, double)
+PRODUCTS(Half, float)
+LOOPS(float, float)
+LOOPS(double, double)
+LOOPS(Half, float)
 
-#define PLAIN_TILES(N)                                                                                                                   \
+// Where two parts of a float are not faster than a whole one these are products of float.
+void pack(const Coarse *b, int64_t row, int64_t column, int64_t k, int64_t n, int64_t first, int64_t last, float *panels) {
+#if X86
+  if (on_amx<Coarse>()) return amx::pack_split(b, row, column, k, n, first, last, panels);
+#endif
+  pack(&b->x, row, column, k, n, first, last, panels);
+}
+Left<Coarse> by_rows(const Coarse *a, int64_t row) { return {a, row, 1}; }
+Left<Coarse> by_columns(const Coarse *a, int64_t row, int64_t, int64_t, Coarse *) { return {a, 1, row}; }
+void multiply(Left<Coarse> a, int64_t rows, int64_t k, const float *panels, int64_t n, float *c, int64_t ldc, bool add, Meanwhile &meanwhile) {
+#if X86
+  if (on_amx<Coarse>()) {
+    amx::product_split(a, rows, k, panels, n, c, ldc, add, meanwhile);
+    return meanwhile.end();
+  }
+#endif
+  multiply(Left<float>{&a.a->x, a.row, a.step}, rows, k, panels, n, c, ldc, add, meanwhile);
+}
+
+#define PLAIN_TILES(N) \
+  void combine(N *to, const N *a, N alpha, const N *b, N beta, int64_t rows, int64_t columns, int64_t row) {                             \
+    plain<N>.combine(to, a, alpha, b, beta, rows, columns, row);                                                                         \
+  }                                                                                                                                      \
+                                                                                                                  \
   void pack_plain(const N *b, int64_t row, int64_t column, int64_t k, int64_t n, int64_t first, int64_t last, N *panels) {               \
     plain<N>.pack(b, row, column, k, n, first, last, panels);                                                                            \
   }                                                                                                                                      \

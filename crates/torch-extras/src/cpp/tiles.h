@@ -15,6 +15,7 @@
 
 namespace tiles {
 
+using kernels::Coarse;
 using kernels::Half;
 using kernels::Number;
 
@@ -153,7 +154,7 @@ template <typename S> struct NormRows {
   }
 };
 
-#define WHITEBOX_TILES(S, N)                                                                                                              \
+#define WHITEBOX_PRODUCTS(S, N)                                                                                                              \
   /* Panels `first` to `last` of B, whose element (q, j) is b[q * row + j * column]; row or column is 1. */                              \
   void pack(const S *b, int64_t row, int64_t column, int64_t k, int64_t n, int64_t first, int64_t last, N *panels);                      \
   /* A whose rows follow each other at a distance of `row`, */                                                                           \
@@ -161,7 +162,9 @@ template <typename S> struct NormRows {
   /* and A = a^T for a [k, rows], rows of a at a distance of `row`; `scratch` has room for k * rows numbers, k rounded up to even. */    \
   Left<S> by_columns(const S *a, int64_t row, int64_t k, int64_t rows, S *scratch);                                                      \
   /* c = A B, or c += A B with `add`. Whole vectors of c are written: its rows have room for padded(n) numbers. */                       \
-  void multiply(Left<S> a, int64_t rows, int64_t k, const N *panels, int64_t n, N *c, int64_t ldc, bool add, Meanwhile &meanwhile);      \
+  void multiply(Left<S> a, int64_t rows, int64_t k, const N *panels, int64_t n, N *c, int64_t ldc, bool add, Meanwhile &meanwhile);
+
+#define WHITEBOX_LOOPS(S, N)                                                                                                              \
   /* q + q^T of an n x n matrix, in place; there is room for multiples of sixteen rows and columns, rows are `row` apart. */             \
   void add_transpose(S *q, int64_t n, int64_t row);                                                                                      \
   /* Scores x to the map exp(scale (x - max)); returns scale max + log(sum) and hands out the inverse of the sum. */                     \
@@ -176,14 +179,21 @@ template <typename S> struct NormRows {
   void norm_rows(const NormedRows<S> &r, int64_t rows);                                                                  \
   void norm_gradient(const NormRows<S> &r, int64_t rows);
 
-WHITEBOX_TILES(float, float)
-WHITEBOX_TILES(double, double)
-WHITEBOX_TILES(Half, float)
+WHITEBOX_PRODUCTS(float, float)
+WHITEBOX_PRODUCTS(double, double)
+WHITEBOX_PRODUCTS(Half, float)
+WHITEBOX_PRODUCTS(Coarse, float)
+WHITEBOX_LOOPS(float, float)
+WHITEBOX_LOOPS(double, double)
+WHITEBOX_LOOPS(Half, float)
 
-#undef WHITEBOX_TILES
+#undef WHITEBOX_PRODUCTS
+#undef WHITEBOX_LOOPS
 
-// The same with panels that are [k][WIDTH] on every CPU, for what is made in them or taken from them.
+// Of numbers themselves. Products with panels that are [k][WIDTH] on every CPU, for what is made in them or taken from them.
 #define WHITEBOX_PLAIN_TILES(N)                                                                                                           \
+  /* to = alpha a + beta b^T, rows x columns, all rows `row` apart. */                                                                    \
+  void combine(N *to, const N *a, N alpha, const N *b, N beta, int64_t rows, int64_t columns, int64_t row);                              \
   void pack_plain(const N *b, int64_t row, int64_t column, int64_t k, int64_t n, int64_t first, int64_t last, N *panels);                 \
   void multiply_plain(Left<N> a, int64_t rows, int64_t k, const N *panels, int64_t n, N *c, int64_t ldc, bool add, Meanwhile &meanwhile);
 

@@ -115,8 +115,10 @@ INLINE void tile(const Half *a, int64_t row, int64_t steps, const Half *rest, co
 
 // Steps of k, the last of which may be filled up with zeros.
 inline int64_t steps(int64_t k) { return (k + STEP - 1) / STEP; }
-// What a column of a packed factor takes, in numbers of float; of float three parts (split.h).
-template <typename S> int64_t packed_depth(int64_t k) { return steps(k) * PAIRS * (std::is_same_v<S, float> ? 3 : 1); }
+// The parts that numbers are multiplied in (split.h).
+template <typename S> constexpr int PARTS = std::is_same_v<S, float> ? 3 : std::is_same_v<S, Coarse> ? 2 : 1;
+// What a column of a packed factor takes, in numbers of float.
+template <typename S> int64_t packed_depth(int64_t k) { return steps(k) * PAIRS * PARTS<S>; }
 
 // As elsewhere, but with whole steps.
 void pack(const Half *b, int64_t row, int64_t column, int64_t k, int64_t n, int64_t first, int64_t last, float *panels) {
@@ -179,10 +181,6 @@ void turned(const Half *a, int64_t row, int64_t k, int64_t rows, Half *to) {
   for (int64_t q0 = 0; q0 < depth; q0 += PAIRS)
     for (int64_t i0 = 0; i0 < rows; i0 += SIDE) {
       const int64_t pairs = std::min(PAIRS, depth - q0), count = std::min(SIDE, rows - i0);
-      for (int64_t q = q0; q < q0 + pairs; q++) {
-        const Half *soon = a + std::min(k - 1, 2 * q + 32) * row + i0;
-        __builtin_prefetch(soon), __builtin_prefetch(a + std::min(k - 1, 2 * q + 33) * row + i0);
-      }
       avx512::turn_pairs(a + 2 * q0 * row + i0, row, k - 2 * q0, pairs, count, reinterpret_cast<float *>(to) + i0 * depth + q0, depth);
     }
 }

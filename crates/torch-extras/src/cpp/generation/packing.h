@@ -133,3 +133,28 @@ template <typename How, typename S> void add_transpose(S *q, int64_t n, int64_t 
   for (int64_t i = 0; i < n; i++)
     for (int64_t j = 0; j <= i; j++) q[i * row + j] = q[j * row + i] = q[i * row + j] + q[j * row + i];
 }
+
+// to = alpha a + beta b^T, square by square.
+template <typename N> void combine(N *to, const N *a, N alpha, const N *b, N beta, int64_t rows, int64_t columns, int64_t row) {
+  constexpr int64_t SIDE = 16;
+  for (int64_t i = 0; i < rows; i += SIDE)
+    for (int64_t j = 0; j < columns; j += SIDE) {
+      const int64_t height = std::min(SIDE, rows - i), width = std::min(SIDE, columns - j), at = i * row + j;
+      const N *from = b + j * row + i;
+#if BYTES == 64
+      if constexpr (std::is_same_v<N, float>) {
+        if (height == SIDE && width == SIDE) {
+          Vector<float> v[SIDE];
+#pragma GCC unroll 16
+          for (int t = 0; t < SIDE; t++) v[t] = load(from + t * row);
+          turn(v);
+#pragma GCC unroll 16
+          for (int t = 0; t < SIDE; t++) store(to + at + t * row, alpha * load(a + at + t * row) + beta * v[t]);
+          continue;
+        }
+      }
+#endif
+      for (int64_t t = 0; t < height; t++)
+        for (int64_t u = 0; u < width; u++) to[at + t * row + u] = alpha * a[at + t * row + u] + beta * from[u * row + t];
+    }
+}

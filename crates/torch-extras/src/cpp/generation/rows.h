@@ -34,6 +34,12 @@ template <typename N, typename Work> INLINE void over_vectors(int64_t n, Work &&
 
 template <typename How, typename S, typename N> N dot(const S *a, const S *b, int64_t n) {
   Vector<N> sum = {};
+#if BYTES == 64
+  // Two by two, where there is an instruction for that.
+  if constexpr (How::steps == 2)
+    for (; n >= 2 * LANES<N>; n -= 2 * LANES<N>, a += 2 * LANES<N>, b += 2 * LANES<N>)
+      How::add(sum, load(reinterpret_cast<const N *>(a)), load(reinterpret_cast<const N *>(b)));
+#endif
   over_vectors<N>(n, [&](int64_t j, auto count) __attribute__((always_inline)) { sum += some<How>(a + j, count) * some<How>(b + j, count); });
   return fold<N, Sum>(sum);
 }

@@ -6,27 +6,33 @@
 // are off by half of what sums of float products, one after the other, are off by; six products of bf16 take half the time of one of float. (Henry, Tang,
 // Heinecke: Leveraging the bfloat16 artificial intelligence datatype for higher-precision computations, 2019.)
 //
+// Where 16 bits of a float suffice (kernels::Coarse) two parts do, and three products: a1 b1 + a1 b2 + a2 b1 leaves out at most 3 x 2^-17 of a product, of either sign.
+//
 // Where it differs: a number that is not finite makes what it touches no number, and the last bits of numbers, and of products, below some 2^-103 are lost.
 
 namespace amx {
 
-constexpr int PARTS = 3;
+INLINE const float *as_floats(const float *p) { return p; }
+INLINE const float *as_floats(const Coarse *p) { return &p->x; }
 
 // Sixteen pairs of bf16 of each part: x in the lower half of a word, y in the upper one.
-struct Split {
-  avx512::Words part[PARTS];
+template <typename S> struct Split {
+  avx512::Words part[PARTS<S>];
 };
 
-// The first part is cut off, which keeps what is no number; the others are rounded.
-INLINE Split split(avx512::Vector<float> x, avx512::Vector<float> y) {
+// Of three parts the first is cut off; of two it is rounded, or what is left out would have the sign of the product. The others are rounded.
+template <typename S> INLINE Split<S> split(avx512::Vector<float> x, avx512::Vector<float> y) {
   using avx512::Words;
-  constexpr uint32_t UPPER = 0xffff0000, HALF = 0x8000;
-  const Words x1 = (Words)x & UPPER, y1 = (Words)y & UPPER;
-  x -= (avx512::Vector<float>)x1, y -= (avx512::Vector<float>)y1;
-  const Words x2 = ((Words)x + HALF) & UPPER, y2 = ((Words)y + HALF) & UPPER;
-  x -= (avx512::Vector<float>)x2, y -= (avx512::Vector<float>)y2;
-  const Words x3 = (Words)x + HALF, y3 = ((Words)y + HALF) & UPPER;
-  return {{x1 >> 16 | y1, x2 >> 16 | y2, x3 >> 16 | y3}};
+  constexpr uint32_t UPPER = 0xffff0000, HALF = 0x8000, FIRST = PARTS<S> == 2 ? HALF : 0;
+  Split<S> found;
+#pragma GCC unroll 3
+  for (int t = 0; t < PARTS<S>; t++) {
+    const uint32_t up = t == 0 ? FIRST : HALF;
+    const Words xt = ((Words)x + up) & UPPER, yt = ((Words)y + up) & UPPER;
+    found.part[t] = xt >> 16 | yt;
+    x -= (avx512::Vector<float>)xt, y -= (avx512::Vector<float>)yt;
+  }
+  return found;
 }
 
 // Up to sixteen numbers, zero behind them.
@@ -53,11 +59,11 @@ INLINE void turned_vectors(avx512::Vector<float> v[SIDE], Block x, int64_t minor
 }
 
 // The parts of two blocks' vectors, paired: vector s of a part goes to `to` + part * `part` + s * `row`.
-INLINE void split_block(Block x, Block y, int64_t major, int64_t minor, float *to, int64_t row, int64_t part) {
+template <typename S> INLINE void split_block(Block x, Block y, int64_t major, int64_t minor, float *to, int64_t row, int64_t part) {
   const auto put = [&](int64_t s, avx512::Vector<float> lower, avx512::Vector<float> upper) __attribute__((always_inline)) {
-    const Split made = split(lower, upper);
+    const Split<S> made = split<S>(lower, upper);
 #pragma GCC unroll 3
-    for (int t = 0; t < PARTS; t++) avx512::store(to + t * part + s * row, (avx512::Vector<float>)made.part[t]);
+    for (int t = 0; t < PARTS<S>; t++) avx512::store(to + t * part + s * row, (avx512::Vector<float>)made.part[t]);
   };
   if (minor == 1) {
     for (int64_t s = 0; s < SIDE; s++)
@@ -78,31 +84,32 @@ INLINE void split_block(Block x, Block y, int64_t major, int64_t minor, float *t
 constexpr int64_t BLOCK = PAIRS * WIDTH<float>;
 
 // A panel holds, step by step, its parts one behind the other.
-void pack_split(const float *b, int64_t row, int64_t column, int64_t k, int64_t n, int64_t first, int64_t last, float *panels) {
+template <typename S> void pack_split(const S *b, int64_t row, int64_t column, int64_t k, int64_t n, int64_t first, int64_t last, float *panels) {
   constexpr int64_t width = WIDTH<float>;
   for (int64_t p = first; p < last; p++)
     for (int64_t s = 0; s < steps(k); s++)
       for (int64_t j = p * width; j < (p + 1) * width; j += SIDE) {
         const int64_t rest = k - s * STEP, count = n - j;
-        const float *from = b + s * STEP * row + j * column;
-        split_block({from, rest, count}, {from + PAIRS * row, rest - PAIRS, count}, row, column,
-                    panels + (p * steps(k) + s) * PARTS * BLOCK + j % width, width, BLOCK);
+        const float *from = as_floats(b) + s * STEP * row + j * column;
+        split_block<S>({from, rest, count}, {from + PAIRS * row, rest - PAIRS, count}, row, column,
+                    panels + (p * steps(k) + s) * PARTS<S> * BLOCK + j % width, width, BLOCK);
       }
 }
 
 // A step of up to sixteen rows of A.
-INLINE void split_rows(Left<float> a, int64_t rows, int64_t k, float *to) {
-  split_block({a.a, rows, k}, {a.a + PAIRS * a.step, rows, k - PAIRS}, a.row, a.step, to, SIDE, BLOCK);
+template <typename S> INLINE void split_rows(Left<S> a, int64_t rows, int64_t k, float *to) {
+  const float *from = as_floats(a.a);
+  split_block<S>({from, rows, k}, {from + PAIRS * a.step, rows, k - PAIRS}, a.row, a.step, to, SIDE, BLOCK);
 }
 
 // Steps of k at a time, few enough that a panel's stay in the first-level cache.
 constexpr int64_t CHUNK = 4;
-struct alignas(LINE) Parts {
-  float words[GROUPS][CHUNK * PARTS * BLOCK];
+template <typename S> struct alignas(LINE) Parts {
+  float words[GROUPS][CHUNK * PARTS<S> * BLOCK];
 };
 
 // A tile of `H` by `V` registers, of which products of the same parts come to lie together.
-template <int H, int V> INLINE void tile_split(const float *a, int64_t steps, const float *b, float *c, int64_t ldc, bool add, Meanwhile &meanwhile) {
+template <typename S, int H, int V> INLINE void tile_split(const float *a, int64_t steps, const float *b, float *c, int64_t ldc, bool add, Meanwhile &meanwhile) {
   constexpr int64_t across = WIDTH<float> * sizeof(float);
   begin_sums<H, V>(c, ldc, add);
   const auto rows = [&](int part) __attribute__((always_inline)) {
@@ -119,26 +126,28 @@ template <int H, int V> INLINE void tile_split(const float *a, int64_t steps, co
     if constexpr (H == 2) add_product<2, 5, 6>();
     if constexpr (H == 2 && V == 2) add_product<3, 5, 7>();
   };
-  for (int64_t s = 0; s < steps; s++, a += PARTS * BLOCK, b += PARTS * BLOCK) {
-    rows(0), columns(2), multiply();
+  for (int64_t s = 0; s < steps; s++, a += PARTS<S> * BLOCK, b += PARTS<S> * BLOCK) {
+    rows(0);
+    if constexpr (PARTS<S> == 3) columns(2), multiply();
     columns(1), multiply();
-    rows(1), multiply();
+    rows(1);
+    if constexpr (PARTS<S> == 3) multiply();
     columns(0), multiply();
-    rows(2), multiply();
+    if constexpr (PARTS<S> == 3) rows(2), multiply();
     rows(0), multiply();
     meanwhile.step(LINES_A_STEP);
   }
   store_sums<H, V>(c, ldc);
 }
 
-template <int H>
+template <typename S, int H>
 INLINE void panel_split(const float *a, int64_t steps, const float *b, int64_t columns, float *c, int64_t ldc, bool add, Meanwhile &meanwhile) {
-  if (columns > SIDE) tile_split<H, 2>(a, steps, b, c, ldc, add, meanwhile);
-  else tile_split<H, 1>(a, steps, b, c, ldc, add, meanwhile);
+  if (columns > SIDE) tile_split<S, H, 2>(a, steps, b, c, ldc, add, meanwhile);
+  else tile_split<S, H, 1>(a, steps, b, c, ldc, add, meanwhile);
 }
 
-void product_split(Left<float> a, int64_t rows, int64_t k, const float *panels, int64_t n, float *c, int64_t ldc, bool add, Meanwhile &meanwhile) {
-  static thread_local Parts parts;
+template <typename S> void product_split(Left<S> a, int64_t rows, int64_t k, const float *panels, int64_t n, float *c, int64_t ldc, bool add, Meanwhile &meanwhile) {
+  static thread_local Parts<S> parts;
   constexpr int64_t width = WIDTH<float>;
   meanwhile.begin((rows + ROWS_AT_ONCE - 1) / ROWS_AT_ONCE * ((n + width - 1) / width) * steps(k));
   over_groups(rows, [&](int64_t first, int64_t groups, int64_t high) __attribute__((always_inline)) {
@@ -147,14 +156,14 @@ void product_split(Left<float> a, int64_t rows, int64_t k, const float *panels, 
       for (int64_t g = 0; g < groups; g++)
         for (int64_t t = 0; t < some; t++)
           for (int64_t i = 0; i < high; i += SIDE)
-            split_rows({a.a + (first + g * ROWS_AT_ONCE + i) * a.row + (s + t) * STEP * a.step, a.row, a.step}, high - i, k - (s + t) * STEP,
-                       parts.words[g] + t * PARTS * BLOCK + i * SIDE);
+            split_rows<S>({a.a + (first + g * ROWS_AT_ONCE + i) * a.row + (s + t) * STEP * a.step, a.row, a.step}, high - i, k - (s + t) * STEP,
+                       parts.words[g] + t * PARTS<S> * BLOCK + i * SIDE);
       for (int64_t j = 0; j < n; j += width) {
-        const float *b = panels + (j / width * steps(k) + s) * PARTS * BLOCK;
+        const float *b = panels + (j / width * steps(k) + s) * PARTS<S> * BLOCK;
         for (int64_t g = 0; g < groups; g++) {
           float *to = c + (first + g * ROWS_AT_ONCE) * ldc + j;
-          if (high > SIDE) panel_split<2>(parts.words[g], some, b, n - j, to, ldc, add || s > 0, meanwhile);
-          else panel_split<1>(parts.words[g], some, b, n - j, to, ldc, add || s > 0, meanwhile);
+          if (high > SIDE) panel_split<S, 2>(parts.words[g], some, b, n - j, to, ldc, add || s > 0, meanwhile);
+          else panel_split<S, 1>(parts.words[g], some, b, n - j, to, ldc, add || s > 0, meanwhile);
         }
       }
     }
