@@ -160,13 +160,12 @@ fn backward(
         };
         let lower = through_ista.backward(&grad.to_kind(kind).contiguous())?;
         let g = lower.g.ok_or("the layer ends in a ReLU")?;
-        let by_operator_transposed = weight_gradient(&lower.h, &g)?.to_kind(dictionary.kind());
-        let by_dictionary = dictionary_gradient(dictionary, &by_operator_transposed);
-        drop(g);
         let by_half = lower.x;
+        let (by_o, _, [by_operator_transposed, by_output]) =
+            Map { transposed: true, ..Map::new(weight) }.forward_beside(&by_half, [(&lower.h, &g), (&by_half, o)])?;
+        drop((g, lower.h));
+        let by_dictionary = dictionary_gradient(dictionary, &by_operator_transposed.to_kind(dictionary.kind()));
 
-        let by_output = weight_gradient(&by_half, o)?;
-        let by_o = Map { transposed: true, ..Map::new(weight) }.forward(&by_half)?.0;
         let by_w = attention::subspace_attention_backward(&by_o, w, o, logarithms, heads, scale)?;
         drop(by_o);
 

@@ -60,9 +60,13 @@ unsafe extern "C" {
         bias: *const C_tensor,
         residual: *const C_tensor,
         relu: bool,
+        gradient_count: usize,
+        g: List,
+        h: List,
         out: *mut *mut C_tensor,
         mean: *mut *mut C_tensor,
         rstd: *mut *mut C_tensor,
+        gradients: *mut *mut C_tensor,
     ) -> *mut c_char;
     pub(crate) fn te_rows_backward(
         grad: *const C_tensor,

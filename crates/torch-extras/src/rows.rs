@@ -62,11 +62,27 @@ impl<'a> Map<'a> {
     /// # Errors
     /// Tensors that do not belong together, by name.
     pub fn forward(&self, x: &Tensor) -> Result<(Tensor, Option<Statistics>)> {
+        let (out, statistics, _) = self.forward_beside(x, [])?;
+        Ok((out, statistics))
+    }
+
+    /// The same beside gradients by weights, `g^T h` as [`weight_gradient`] computes them, of pairs of rows of the same kind as `x`. Those are cut into as many parts
+    /// as there are threads, of which one is always done first; here it goes on with the map.
+    ///
+    /// # Errors
+    /// Tensors that do not belong together.
+    pub fn forward_beside<const N: usize>(
+        &self,
+        x: &Tensor,
+        gradients: [(&Tensor, &Tensor); N],
+    ) -> Result<(Tensor, Option<Statistics>, [Tensor; N])> {
         let (scale, shift) = self.norm.and_then(|norm| norm.affine).unzip();
         let [scale, shift, bias, residual] = [scale, shift, self.bias, self.residual].map(pointer);
         let eps = self.norm.map_or(0.0, |norm| norm.eps);
+        let (g, h) = (gradients.map(|(g, _)| g.as_ptr()), gradients.map(|(_, h)| h.as_ptr()));
         let (mut out, mut mean, mut rstd) = (std::ptr::null_mut(), std::ptr::null_mut(), std::ptr::null_mut());
-        // SAFETY: null or live tensors, checked by the shim; what comes back is null or a new tensor that is ours.
+        let mut found = [std::ptr::null_mut(); N];
+        // SAFETY: null or live tensors, checked by the shim, and room for as many pointers as there are pairs; what comes back is null or a new tensor that is ours.
         unsafe {
             check(ffi::te_rows_forward(
                 x.as_ptr(),
@@ -79,13 +95,17 @@ impl<'a> Map<'a> {
                 bias,
                 residual,
                 self.relu,
+                N,
+                g.as_ptr().cast(),
+                h.as_ptr().cast(),
                 &mut out,
                 &mut mean,
                 &mut rstd,
+                found.as_mut_ptr(),
             ))?;
             let statistics =
                 (!mean.is_null()).then(|| Statistics { mean: Tensor::from_ptr(mean), rstd: Tensor::from_ptr(rstd) });
-            Ok((Tensor::from_ptr(out), statistics))
+            Ok((Tensor::from_ptr(out), statistics, found.map(|t| Tensor::from_ptr(t))))
         }
     }
 }
@@ -255,9 +275,14 @@ mod tests {
                 assert_near(&bare.forward(&xk)?.0, &h.matmul(&w.tr()), tolerance, "without scale and shift");
 
                 let turned = wk.tr().contiguous();
-                let (found, statistics) = Map { transposed: true, ..Map::new(&turned) }.forward(&xk)?;
+                let bare = Map { transposed: true, ..Map::new(&turned) };
+                let (found, statistics) = bare.forward(&xk)?;
                 assert_near(&found, &x.matmul(&w.tr()), tolerance, "a bare product");
                 assert!(statistics.is_none());
+                let (beside, _, [by_w, by_r]) = bare.forward_beside(&xk, [(&rk, &xk), (&xk, &rk)])?;
+                assert_eq!(beside, found);
+                assert_eq!(by_w, weight_gradient(&rk, &xk)?);
+                assert_eq!(by_r, weight_gradient(&xk, &rk)?);
             }
         }
         Ok(())

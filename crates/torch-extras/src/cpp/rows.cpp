@@ -31,6 +31,137 @@ int64_t second_level_cache() {
   return 1 << 20;
 }
 
+// How g^T h is cut for g [rows, m] and h [rows, n]: the result into pieces that fill a part of a core's cache, since both factors are packed once for each of
+// them; and the rows, whose sums are added in the end, where there are fewer pieces than threads.
+struct Cut {
+  int64_t high, broad, down, across, parts, length;
+
+  static constexpr int64_t LEAST_ROWS = 128, MOST_PARTS = 4;
+  Cut(int64_t rows, int64_t m, int64_t n, size_t number) : high(m), broad(n) {
+    const int64_t threads = at::get_num_threads(), room = second_level_cache() / 3 / number;
+    while (high * broad > room || pieces(m, n) * MOST_PARTS < threads) {
+      if (std::max(high, broad) <= 96) break;
+      auto &longer = high >= broad ? high : broad;
+      longer = (longer + 1) / 2;
+    }
+    down = (m + high - 1) / high, across = (n + broad - 1) / broad;
+    parts = std::min((threads + down * across - 1) / (down * across), std::max<int64_t>(1, rows / LEAST_ROWS));
+    length = (rows + parts - 1) / parts;
+    parts = (rows + length - 1) / length;
+  }
+  int64_t pieces(int64_t m, int64_t n) const { return ((m + high - 1) / high) * ((n + broad - 1) / broad); }
+};
+
+void check_rows(const at::Tensor &g, const at::Tensor &h) {
+  TORCH_CHECK(g.dim() >= 1 && h.dim() >= 1 && g.numel() > 0 && h.numel() > 0, "rows of numbers are expected, found ", g.sizes(), " and ", h.sizes());
+  const int64_t rows = g.numel() / g.size(-1), others = h.numel() / h.size(-1);
+  TORCH_CHECK(rows == others, "as many rows are expected of both, found ", rows, " and ", others);
+  check(&g, "the gradient", g.sizes(), h.scalar_type());
+  check(&h, "the input", h.sizes(), h.scalar_type());
+}
+
+// The gradient by a weight, g^T h for g [rows, m] and h [rows, n], in items that threads can take in any order. Rows come some hundred at a time, as many as the cache
+// holds of both beside the piece.
+template <typename S> class WeightGradient {
+public:
+  WeightGradient(const at::Tensor &g, const at::Tensor &h)
+      : m(g.size(-1)), n(h.size(-1)), rows(g.numel() / m), pg(static_cast<const S *>(g.const_data_ptr())), ph(static_cast<const S *>(h.const_data_ptr())),
+        cut(rows, m, n, sizeof(N)), sum(at::empty({m, n}, h.options().dtype(c10::CppTypeToScalarType<N>::value))),
+        more(at::empty({cut.parts - 1, m, n}, sum.options())) {}
+
+  int64_t items() const { return cut.pieces(m, n) * cut.parts; }
+  size_t bytes() const {
+    return piece<N>(cut.high * wide()) + piece<N>(tiles::packed_size<S>(depth(), cut.broad)) + piece<S>((depth() + 1) * tiles::padded<S>(cut.high));
+  }
+  void compute(int64_t item, Scratch &memory) const {
+    constexpr int64_t WIDTH = tiles::WIDTH<S>;
+    const int64_t pieces = cut.pieces(m, n), at = item % pieces, part = item / pieces, end = std::min(rows, (part + 1) * cut.length);
+    const int64_t i = at / cut.across * cut.high, j = at % cut.across * cut.broad, high = std::min(cut.high, m - i), broad = std::min(cut.broad, n - j);
+    // Where rows of the result have room for whole panels, it is made there.
+    N *place = (part == 0 ? sum.template data_ptr<N>() : more.template data_ptr<N>() + (part - 1) * m * n) + i * n + j;
+    const bool there = broad % WIDTH == 0;
+    const int64_t row = there ? n : wide();
+    N *made = there ? place : memory.take<N>(cut.high * wide()), *panels = memory.take<N>(tiles::packed_size<S>(depth(), cut.broad));
+    S *turned = memory.take<S>((depth() + 1) * tiles::padded<S>(cut.high));
+    for (int64_t r = part * cut.length; r < end; r += depth()) {
+      const int64_t k = std::min(depth(), end - r), next = r + k, soon = std::min(depth(), end - next);
+      tiles::pack(ph + r * n + j, n, 1, k, broad, 0, tiles::padded<S>(broad) / tiles::WIDTH<S>, panels);
+      tiles::Meanwhile meanwhile;
+      meanwhile.read(pg + next * m + i, soon, high, m);
+      meanwhile.read(ph + next * n + j, soon, broad, n);
+      const bool add = r > part * cut.length;
+      if (panelled()) {
+        // As panels of its columns, for numbers that are used together to lie together.
+        if constexpr (std::is_same_v<S, N>) tiles::pack(pg + r * m + i, m, 1, k, high, 0, tiles::padded<S>(high) / WIDTH, turned);
+        for (int64_t y = 0; y < high; y += WIDTH)
+          tiles::multiply(tiles::Left<S>{turned + y * k, 1, WIDTH}, std::min(WIDTH, high - y), k, panels, broad, made + y * row, row, add, meanwhile);
+      } else {
+        tiles::multiply(tiles::by_columns(pg + r * m + i, m, k, high, turned), high, k, panels, broad, made, row, add, meanwhile);
+      }
+    }
+    if (!there)
+      for (int64_t y = 0; y < high; y++) std::memcpy(place + y * n, made + y * wide(), broad * sizeof(N));
+  }
+  // When all items are done. Parts are added in their order.
+  at::Tensor result() const {
+    constexpr int64_t SOME = 1 << 13;
+    N *to = sum.template data_ptr<N>();
+    const N *from = more.template data_ptr<N>();
+    if (cut.parts > 1)
+      over_blocks(m * n, SOME, 0, [&](int64_t first, int64_t last, Scratch &) {
+        for (int64_t part = 0; part + 1 < cut.parts; part++)
+          tiles::finish_row(to + first, to + first, static_cast<const N *>(nullptr), from + part * m * n + first, last - first, false);
+      });
+    return sum;
+  }
+
+private:
+  using N = Number<S>;
+  static bool panelled() { return std::is_same_v<S, N> && !tiles::takes_columns<S>(); }
+  static int64_t depth() { return panelled() ? 96 : 256; }
+  int64_t wide() const { return tiles::padded<S>(cut.broad); }
+
+  int64_t m, n, rows;
+  const S *pg, *ph;
+  Cut cut;
+  at::Tensor sum, more;
+};
+
+// Some of them. They are computed by threads as their first work in a loop that has other work too: how long a part takes differs from core to core, and who is done
+// first goes on with that.
+template <typename S> class WeightGradients {
+public:
+  WeightGradients(List g, List h, size_t count) : blocks(add(g, h, count)) {}
+  size_t bytes() const {
+    size_t most = 0;
+    for (const auto &one : all) most = std::max(most, one.bytes());
+    return most;
+  }
+  void compute(int64_t share, Scratch &memory) {
+    for (int64_t item = blocks.take(share); item < blocks.count; item = blocks.take(share)) {
+      size_t i = 0;
+      for (; item >= all[i].items(); i++) item -= all[i].items();
+      memory.clear();
+      all[i].compute(item, memory);
+    }
+  }
+  void results(at::Tensor **to) const {
+    for (size_t i = 0; i < all.size(); i++) to[i] = new at::Tensor(all[i].result());
+  }
+
+private:
+  int64_t add(List g, List h, size_t count) {
+    int64_t items = 0;
+    for (size_t i = 0; i < count; i++) {
+      check_rows(*g[i], *h[i]);
+      items += all.emplace_back(*g[i], *h[i]).items();
+    }
+    return items;
+  }
+  std::vector<WeightGradient<S>> all;
+  Blocks blocks;
+};
+
 // How rows are cut for a product with a packed [k, n] factor: into blocks, of which a thread takes one at a time, few enough that all end together; and these into
 // strips, which go through the whole of it. A strip is as high as a tile, but higher where the factor comes from behind the second-level cache: reading
 // it takes longer than multiplying few rows.
@@ -71,8 +202,9 @@ private:
 };
 
 // Takes all rows through `map`: prepares some, multiplies them with the packed factor, and finishes them. Where a product leaves room for it the strip before it is
-// finished and the one behind it prepared meanwhile, as many rows at a time as the map says.
-template <typename S, typename Map> void over_strips(const Strips<S> &strips, const Number<S> *panels, const Map &map) {
+// finished and the one behind it prepared meanwhile, as many rows at a time as the map says. `first` is what threads do first.
+template <typename S, typename Map>
+void over_strips(const Strips<S> &strips, const Number<S> *panels, const Map &map, WeightGradients<S> *first = nullptr) {
   using N = Number<S>;
   const int64_t wide = tiles::padded<S>(strips.n);
   const bool meanwhile_too = tiles::leaves_room<S>();
@@ -87,7 +219,8 @@ template <typename S, typename Map> void over_strips(const Strips<S> &strips, co
   };
   Blocks blocks(strips.blocks());
   blocks.by_threads([&](int64_t share) {
-    Scratch &memory = Scratch::of_thread(2 * (piece<S>(strips.height * strips.k) + piece<N>(strips.height * wide)));
+    Scratch &memory = Scratch::of_thread(std::max(first ? first->bytes() : 0, 2 * (piece<S>(strips.height * strips.k) + piece<N>(strips.height * wide))));
+    if (first != nullptr) first->compute(share, memory);
     memory.clear();
     Supply<S> supply(strips, blocks, share);
     const auto place = [&] { return Strip<S>{memory.take<S>(strips.height * strips.k), memory.take<N>(strips.height * wide)}; };
@@ -165,13 +298,13 @@ template <typename S> struct Forward {
 template <typename S>
 void forward(const Rows &r, const at::Tensor &x, bool normalise, const at::Tensor *scale, const at::Tensor *shift, double eps,
              const at::Tensor &weight, bool transposed, const at::Tensor *bias, const at::Tensor *residual, bool relu, at::Tensor &y,
-             at::Tensor &mean, at::Tensor &rstd) {
+             at::Tensor &mean, at::Tensor &rstd, WeightGradients<S> &first) {
   using N = Number<S>;
   const auto panels = transposed ? packed<S>(weight, r.n, 1, r.k, r.n) : packed<S>(weight, 1, r.k, r.k, r.n);
   const tiles::NormedRows<S> norm{r.k, N(eps), x.data_ptr<S>(), data<N>(scale), data<N>(shift), nullptr, normalise ? mean.data_ptr<N>() : nullptr,
                                   normalise ? rstd.data_ptr<N>() : nullptr};
   const Forward<S> map{norm, normalise, r.n, data<N>(bias), data<S>(residual), relu, y.data_ptr<S>()};
-  over_strips(Strips<S>(r.count, r.k, r.n), panels.template data_ptr<N>(), map);
+  over_strips(Strips<S>(r.count, r.k, r.n), panels.template data_ptr<N>(), map, &first);
 }
 
 struct Gradients {
@@ -230,72 +363,6 @@ void backward(const Rows &r, const at::Tensor &dy, const at::Tensor *out, const 
   found.scale = total.select(0, 0), found.shift = total.select(0, 1), found.sum = total.select(0, 2);
 }
 
-// How g^T h is cut for g [rows, m] and h [rows, n]: the result into pieces that fill a part of a core's cache, since both factors are packed once for each of
-// them; and the rows, whose sums are added in the end, where there are fewer pieces than threads.
-struct Cut {
-  int64_t high, broad, down, across, parts, length;
-
-  static constexpr int64_t LEAST_ROWS = 128, MOST_PARTS = 4;
-  Cut(int64_t rows, int64_t m, int64_t n, size_t number) : high(m), broad(n) {
-    const int64_t threads = at::get_num_threads(), room = second_level_cache() / 3 / number;
-    while (high * broad > room || pieces(m, n) * MOST_PARTS < threads) {
-      if (std::max(high, broad) <= 96) break;
-      auto &longer = high >= broad ? high : broad;
-      longer = (longer + 1) / 2;
-    }
-    down = (m + high - 1) / high, across = (n + broad - 1) / broad;
-    parts = std::min((threads + down * across - 1) / (down * across), std::max<int64_t>(1, rows / LEAST_ROWS));
-    length = (rows + parts - 1) / parts;
-    parts = (rows + length - 1) / length;
-  }
-  int64_t pieces(int64_t m, int64_t n) const { return ((m + high - 1) / high) * ((n + broad - 1) / broad); }
-};
-
-// g^T h to `to`, [m, n], a sum for the first part of the rows, and to `more`, [parts - 1, m, n], those for the others. Rows come some hundred at a time, as many as the cache holds of both beside the piece.
-template <typename S> void weight_gradient(const Cut &cut, int64_t rows, int64_t m, int64_t n, const S *pg, const S *ph, Number<S> *to, Number<S> *more) {
-  using N = Number<S>;
-  constexpr int64_t WIDTH = tiles::WIDTH<S>;
-  const bool panelled = std::is_same_v<S, N> && !tiles::takes_columns<S>();
-  const int64_t depth = panelled ? 96 : 256;
-  const int64_t wide = tiles::padded<S>(cut.broad), pieces = cut.down * cut.across;
-  const size_t scratch = piece<N>(cut.high * wide) + piece<N>(tiles::packed_size<S>(depth, cut.broad)) + piece<S>((depth + 1) * tiles::padded<S>(cut.high));
-  over_blocks(pieces * cut.parts, 1, scratch, [&](int64_t item, int64_t, Scratch &memory) {
-    const int64_t at = item % pieces, part = item / pieces, end = std::min(rows, (part + 1) * cut.length);
-    const int64_t i = at / cut.across * cut.high, j = at % cut.across * cut.broad, high = std::min(cut.high, m - i), broad = std::min(cut.broad, n - j);
-    // Where rows of the result have room for whole panels, it is made there.
-    N *place = (part == 0 ? to : more + (part - 1) * m * n) + i * n + j;
-    const bool there = broad % WIDTH == 0;
-    const int64_t row = there ? n : wide;
-    N *made = there ? place : memory.take<N>(cut.high * wide), *panels = memory.take<N>(tiles::packed_size<S>(depth, cut.broad));
-    S *turned = memory.take<S>((depth + 1) * tiles::padded<S>(cut.high));
-    for (int64_t r = part * cut.length; r < end; r += depth) {
-      const int64_t k = std::min(depth, end - r), next = r + k, soon = std::min(depth, end - next);
-      tiles::pack(ph + r * n + j, n, 1, k, broad, 0, tiles::padded<S>(broad) / tiles::WIDTH<S>, panels);
-      tiles::Meanwhile meanwhile;
-      meanwhile.read(pg + next * m + i, soon, high, m);
-      meanwhile.read(ph + next * n + j, soon, broad, n);
-      const bool add = r > part * cut.length;
-      if (panelled) {
-        // As panels of its columns, for numbers that are used together to lie together.
-        if constexpr (std::is_same_v<S, N>) tiles::pack(pg + r * m + i, m, 1, k, high, 0, tiles::padded<S>(high) / WIDTH, turned);
-        for (int64_t y = 0; y < high; y += WIDTH)
-          tiles::multiply(tiles::Left<S>{turned + y * k, 1, WIDTH}, std::min(WIDTH, high - y), k, panels, broad, made + y * row, row, add, meanwhile);
-      } else {
-        tiles::multiply(tiles::by_columns(pg + r * m + i, m, k, high, turned), high, k, panels, broad, made, row, add, meanwhile);
-      }
-    }
-    if (!there)
-      for (int64_t y = 0; y < high; y++) std::memcpy(place + y * n, made + y * wide, broad * sizeof(N));
-  });
-  // In the parts' order.
-  constexpr int64_t SOME = 1 << 13;
-  if (cut.parts > 1)
-    over_blocks(m * n, SOME, 0, [&](int64_t first, int64_t last, Scratch &) {
-      for (int64_t part = 0; part + 1 < cut.parts; part++)
-        tiles::finish_row(to + first, to + first, static_cast<const N *>(nullptr), more + part * m * n + first, last - first, false);
-    });
-}
-
 // alpha a + beta b^T, and `diagonal` more on the diagonal; side x side. By squares, so that whole lines of b are read.
 template <typename N> void with_transpose(int64_t side, const N *a, double alpha, const N *b, double beta, double diagonal, N *to) {
   constexpr int64_t SQUARE = 64;
@@ -313,10 +380,10 @@ at::Tensor *given(at::Tensor &&t) { return new at::Tensor(std::move(t)); }
 
 extern "C" {
 
-// mean and rstd come back null without `normalise`. Null pointers for what is not asked for.
+// mean and rstd come back null without `normalise`. Null pointers for what is not asked for. Beside the map, `count` gradients g^T h by weights, of rows of the same kind.
 char *te_rows_forward(const at::Tensor *x, bool normalise, const at::Tensor *scale, const at::Tensor *shift, double eps,
-                      const at::Tensor *weight, bool transposed, const at::Tensor *bias, const at::Tensor *residual, bool relu,
-                      at::Tensor **out, at::Tensor **mean, at::Tensor **rstd) {
+                      const at::Tensor *weight, bool transposed, const at::Tensor *bias, const at::Tensor *residual, bool relu, size_t count, List g,
+                      List h, at::Tensor **out, at::Tensor **mean, at::Tensor **rstd, at::Tensor **gradients) {
   return guarded([&] {
     at::AutoDispatchBelowADInplaceOrView no_autograd;
     const auto r = rows_of(*x, *weight, transposed);
@@ -330,7 +397,10 @@ char *te_rows_forward(const at::Tensor *x, bool normalise, const at::Tensor *sca
     at::Tensor m, d;
     if (normalise) m = at::empty({r.count}, x->options().dtype(kind)), d = at::empty_like(m);
     by_kind(x->scalar_type(), "rows", [&](auto s) {
-      forward<decltype(s)>(r, *x, normalise, scale, shift, eps, *weight, transposed, bias, residual, relu, y, m, d);
+      for (size_t i = 0; i < count; i++) TORCH_CHECK(h[i]->scalar_type() == x->scalar_type(), "rows of one kind are expected");
+      WeightGradients<decltype(s)> first(g, h, count);
+      forward<decltype(s)>(r, *x, normalise, scale, shift, eps, *weight, transposed, bias, residual, relu, y, m, d, first);
+      first.results(gradients);
     });
     *out = given(std::move(y));
     if (normalise) *mean = given(std::move(m)), *rstd = given(std::move(d));
@@ -365,22 +435,14 @@ char *te_rows_backward(const at::Tensor *dy, const at::Tensor *out, const at::Te
 char *te_weight_gradient(const at::Tensor *g, const at::Tensor *h, bool coarse, at::Tensor **result) {
   return guarded([&] {
     at::AutoDispatchBelowADInplaceOrView no_autograd;
-    TORCH_CHECK(g->dim() >= 1 && h->dim() >= 1 && g->numel() > 0 && h->numel() > 0, "rows of numbers are expected, found ", g->sizes(), " and ",
-                h->sizes());
-    const int64_t m = g->size(-1), n = h->size(-1), rows = g->numel() / m;
-    TORCH_CHECK(rows == h->numel() / n, "as many rows are expected of both, found ", rows, " and ", h->numel() / n);
-    check(g, "the gradient", g->sizes(), h->scalar_type());
-    check(h, "the input", h->sizes(), h->scalar_type());
-    const Cut cut(rows, m, n, h->scalar_type() == at::kDouble ? sizeof(double) : sizeof(float));
-    auto sum = at::empty({m, n}, h->options().dtype(number_kind(h->scalar_type()))), more = at::empty({cut.parts - 1, m, n}, sum.options());
     const auto product = [&](auto number) {
       using S = decltype(number);
-      weight_gradient<S>(cut, rows, m, n, static_cast<const S *>(g->const_data_ptr()), static_cast<const S *>(h->const_data_ptr()),
-                         sum.template data_ptr<Number<S>>(), more.template data_ptr<Number<S>>());
+      WeightGradients<S> one(&g, &h, 1);
+      Blocks(at::get_num_threads()).by_threads([&](int64_t share) { one.compute(share, Scratch::of_thread(one.bytes())); });
+      one.results(result);
     };
     if (coarse && h->scalar_type() == at::kFloat && tiles::halves_are_fast()) product(kernels::Coarse());
     else by_kind(h->scalar_type(), "rows", product);
-    *result = given(std::move(sum));
   });
 }
 
