@@ -118,7 +118,7 @@ public:
 private:
   using N = Number<S>;
   static bool panelled() { return std::is_same_v<S, N> && !tiles::takes_columns<S>(); }
-  static int64_t depth() { return panelled() ? 96 : 256; }
+  static int64_t depth() { return panelled() ? 96 : sizeof(S) == sizeof(kernels::Half) ? 256 : 128; }
   int64_t wide() const { return tiles::padded<S>(cut.broad); }
 
   int64_t m, n, rows;

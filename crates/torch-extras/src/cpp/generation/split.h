@@ -102,10 +102,17 @@ template <typename S> INLINE void split_rows(Left<S> a, int64_t rows, int64_t k,
   split_block<S>({from, rows, k}, {from + PAIRS * a.step, rows, k - PAIRS}, a.row, a.step, to, SIDE, BLOCK);
 }
 
-// Steps of k at a time, few enough that a panel's stay in the first-level cache.
-constexpr int64_t CHUNK = 4;
+// Steps of k at a time: few, so that a group's parts stay in the first-level cache; more where several groups meet panels that come from behind the second-level
+// one, for sums are stored and loaded again between them.
+constexpr int64_t CHUNK = 4, LONG_CHUNK = 18;
 template <typename S> struct alignas(LINE) Parts {
-  float words[GROUPS][CHUNK * PARTS<S> * BLOCK];
+  float words[GROUPS][LONG_CHUNK * PARTS<S> * BLOCK];
+
+  // Too large for where thread-local variables lie.
+  static Parts &of_thread() {
+    static thread_local const std::unique_ptr<Parts> own(new Parts);
+    return *own;
+  }
 };
 
 // A tile of `H` by `V` registers, of which products of the same parts come to lie together.
@@ -147,12 +154,13 @@ INLINE void panel_split(const float *a, int64_t steps, const float *b, int64_t c
 }
 
 template <typename S> void product_split(Left<S> a, int64_t rows, int64_t k, const float *panels, int64_t n, float *c, int64_t ldc, bool add, Meanwhile &meanwhile) {
-  static thread_local Parts<S> parts;
+  Parts<S> &parts = Parts<S>::of_thread();
   constexpr int64_t width = WIDTH<float>;
   meanwhile.begin((rows + ROWS_AT_ONCE - 1) / ROWS_AT_ONCE * ((n + width - 1) / width) * steps(k));
   over_groups(rows, [&](int64_t first, int64_t groups, int64_t high) __attribute__((always_inline)) {
-    for (int64_t s = 0; s < steps(k); s += CHUNK) {
-      const int64_t some = std::min(CHUNK, steps(k) - s);
+    const int64_t chunk = groups > 1 ? LONG_CHUNK : CHUNK;
+    for (int64_t s = 0; s < steps(k); s += chunk) {
+      const int64_t some = std::min(chunk, steps(k) - s);
       for (int64_t g = 0; g < groups; g++)
         for (int64_t t = 0; t < some; t++)
           for (int64_t i = 0; i < high; i += SIDE)
