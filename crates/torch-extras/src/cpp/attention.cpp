@@ -70,15 +70,14 @@ template <typename S> void forward(const Shape &s, double scale, const at::Tenso
   N *lse = logarithms.data_ptr<N>();
   const Head<S> head{s};
   const int64_t height = tiles::height<S>();
-  const size_t strips = piece<N>(height * head.wide) + piece<S>(height * head.wide) + piece<N>(height * head.narrow);
+  const int64_t map_row = head.wide * static_cast<int64_t>(sizeof(N) / sizeof(S));
+  const size_t strips = piece<N>(height * head.wide) + piece<N>(height * head.narrow);
   over_blocks(s.items(), 1, piece<N>(head.turned_size) + piece<N>(head.plain_size) + strips, [&](int64_t item, int64_t, Scratch &memory) {
     const S *rows = pw + s.offset(item);
     const N *turned = head.turned(rows, memory), *plain = head.plain(rows, memory);
     N *scores = memory.take<N>(height * head.wide), *made = memory.take<N>(height * head.narrow);
-    // In the place of the scores where numbers are of one kind: less to hold in the first-level cache.
-    S *map;
-    if constexpr (std::is_same_v<S, N>) map = scores;
-    else map = memory.take<S>(height * head.wide);
+    // In the place of the scores: less to hold in the first-level cache.
+    S *map = reinterpret_cast<S *>(scores);
     tiles::Meanwhile meanwhile;
     const int64_t next = s.offset(likely_next(item, s.items()));
     meanwhile.read(pw + next, s.n, s.p, s.row());
@@ -88,8 +87,8 @@ template <typename S> void forward(const Shape &s, double scale, const at::Tenso
       head.scores(rows + first * s.row(), count, turned, scores, meanwhile);
       N inverse[tiles::HEIGHT];
       for (int64_t i = 0; i < count; i++)
-        lse[item * s.n + first + i] = tiles::exp_row(map + i * head.wide, scores + i * head.wide, s.n, N(scale), inverse[i]);
-      tiles::multiply(tiles::by_rows(map, head.wide), count, s.n, plain, s.p, made, head.narrow, false, meanwhile);
+        lse[item * s.n + first + i] = tiles::exp_row(map + i * map_row, scores + i * head.wide, s.n, N(scale), inverse[i]);
+      tiles::multiply(tiles::by_rows(map, map_row), count, s.n, plain, s.p, made, head.narrow, false, meanwhile);
       for (int64_t i = 0; i < count; i++)
         tiles::scale_row(po + s.offset(item) + (first + i) * s.row(), made + i * head.narrow, s.p, inverse[i]);
     }

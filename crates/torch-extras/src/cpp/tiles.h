@@ -167,7 +167,7 @@ template <typename S> struct NormRows {
 #define WHITEBOX_LOOPS(S, N)                                                                                                              \
   /* q + q^T of an n x n matrix, in place; there is room for multiples of sixteen rows and columns, rows are `row` apart. */             \
   void add_transpose(S *q, int64_t n, int64_t row);                                                                                      \
-  /* Scores x to the map exp(scale (x - max)); returns scale max + log(sum) and hands out the inverse of the sum. */                     \
+  /* Scores x to the map exp(scale (x - max)), which may begin where they do; returns scale max + log(sum) and hands out the inverse of the sum. */ \
   N exp_row(S *map, N *scores, int64_t n, N scale, N &inverse);                                                                          \
   /* From scores s and the gradient c by the attention map: the map a = exp(scale s - lse) and q = scale a (c - delta). */               \
   void attention_gradient_row(S *q, S *a, const N *s, const N *c, int64_t n, N scale, N lse, N delta);                                   \
