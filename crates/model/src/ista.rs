@@ -35,7 +35,7 @@
 use serde::{Deserialize, Serialize};
 use tch::nn::Path;
 use tch::{Device, Kind, Tensor};
-use torch_extras::rows;
+use torch_extras::rows::{self, Product};
 
 use crate::layers::{LayerNorm, Linear, uniform, without_autocast};
 use crate::probe::{Probe, Site, show};
@@ -155,13 +155,14 @@ impl Ista {
         h.linear(&m, Some(&self.threshold())).relu()
     }
 
-    /// `M = I + eta D^T (I - D)`, or MM-prox's multiple of `D^T`, `[d, d]`, in the dictionary's kind, outside of autograd. It is going to meet tokens of `kind`.
+    /// `M = I + eta D^T (I - D)`, or MM-prox's multiple of `D^T`, `[d, d]`, in the dictionary's kind, outside of autograd. It is going to meet tokens of `kind`: of
+    /// floats 16 bits are enough beside bf16.
     pub(crate) fn operator(&self, kind: Kind) -> Tensor {
         let d = &self.dictionary;
         let fits = "a matrix fits itself";
         tch::no_grad(|| match (on_tiles(d), self.config.step) {
             (true, Step::Ista) => {
-                let square = product(kind)(d, d).expect(fits);
+                let square = Product { coarse: kind == Kind::BFloat16, turned: false }.compute(d, d).expect(fits);
                 rows::with_transpose(-self.config.eta, &square, self.config.eta, d, 1.0).expect(fits)
             }
             _ => self.operator_by_op(),
@@ -219,11 +220,6 @@ fn on_tiles(d: &Tensor) -> bool {
     d.device() == Device::Cpu && matches!(d.kind(), Kind::Float | Kind::Double) && d.is_contiguous()
 }
 
-/// How `g^T h` of matrices is taken that go with tokens of `kind`: beside those of bf16 16 bits of every number are enough.
-fn product(kind: Kind) -> fn(&Tensor, &Tensor) -> torch_extras::Result<Tensor> {
-    if kind == Kind::BFloat16 { rows::coarse_weight_gradient } else { rows::weight_gradient }
-}
-
 /// The gradient by the dictionary from the transposed one by `M`: `eta ((I - D) dM^T - D dM) = eta (dM^T - D P)` with `P = dM + dM^T`; `D P` is `(P D^T)^T`. Not for
 /// autograd.
 ///
@@ -235,7 +231,6 @@ fn dictionary_gradient(dictionary: &Tensor, transposed: &Tensor, eta: f64, kind:
     }
     let fits = "matrices of one size and kind";
     let sum = rows::with_transpose(1.0, transposed, 1.0, transposed, 0.0).expect(fits);
-    let turned = rows::with_transpose(0.0, dictionary, 1.0, dictionary, 0.0).expect(fits);
-    let product = product(kind)(&sum, &turned).expect(fits);
+    let product = Product { turned: true, coarse: kind == Kind::BFloat16 }.compute(&sum, dictionary).expect(fits);
     rows::with_transpose(eta, transposed, -eta, &product, 0.0).expect(fits)
 }

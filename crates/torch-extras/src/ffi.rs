@@ -130,6 +130,7 @@ unsafe extern "C" {
     pub(crate) fn te_weight_gradient(
         g: *const C_tensor,
         h: *const C_tensor,
+        turned: bool,
         coarse: bool,
         result: *mut *mut C_tensor,
     ) -> *mut c_char;

@@ -185,23 +185,31 @@ impl Back<'_> {
 /// # Errors
 /// Tensors that do not belong together.
 pub fn weight_gradient(g: &Tensor, h: &Tensor) -> Result<Tensor> {
-    product(g, h, false)
+    Product::default().compute(g, h)
 }
 
-/// As [`weight_gradient`], of floats by 16 of their 24 bits where that is faster (CPUs with AMX): for what bf16 products meet next.
-///
-/// # Errors
-/// Tensors that do not belong together.
-pub fn coarse_weight_gradient(g: &Tensor, h: &Tensor) -> Result<Tensor> {
-    product(g, h, true)
+/// Other products like [`weight_gradient`].
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Product {
+    /// `g^T h^T`, for `h` `[k, rows]`.
+    pub turned: bool,
+    /// Of floats by 16 of their 24 bits where that is faster (CPUs with AMX): for what meets bf16 next.
+    pub coarse: bool,
 }
 
-fn product(g: &Tensor, h: &Tensor, coarse: bool) -> Result<Tensor> {
-    let mut result = std::ptr::null_mut();
-    // SAFETY: live tensors, checked by the shim; on success the pointer is a new tensor that is ours.
-    unsafe {
-        check(ffi::te_weight_gradient(g.as_ptr(), h.as_ptr(), coarse, &mut result))?;
-        Ok(Tensor::from_ptr(result))
+impl Product {
+    /// # Shapes
+    /// `g`: `[..., n]`, `h`: `[..., k]`, or `[k, rows]`, to `[n, k]`; otherwise as [`weight_gradient`].
+    ///
+    /// # Errors
+    /// Tensors that do not belong together.
+    pub fn compute(self, g: &Tensor, h: &Tensor) -> Result<Tensor> {
+        let mut result = std::ptr::null_mut();
+        // SAFETY: live tensors, checked by the shim; on success the pointer is a new tensor that is ours.
+        unsafe {
+            check(ffi::te_weight_gradient(g.as_ptr(), h.as_ptr(), self.turned, self.coarse, &mut result))?;
+            Ok(Tensor::from_ptr(result))
+        }
     }
 }
 
@@ -368,8 +376,12 @@ mod tests {
                 let expected = g.to_kind(Kind::Double).tr().matmul(&h.to_kind(Kind::Double));
                 let found = weight_gradient(&g, &h)?;
                 assert_eq!(found.kind(), numbers(kind));
-                let coarse = coarse_weight_gradient(&g, &h)?;
-                assert_near(&coarse, &expected, tolerance, &format!("coarse, {rows} {m} {n} {kind:?}"));
+                for product in [(true, false), (false, true), (true, true)] {
+                    let (turned, coarse) = product;
+                    let h = if turned { h.tr().contiguous() } else { h.shallow_clone() };
+                    let found = Product { turned, coarse }.compute(&g, &h)?;
+                    assert_near(&found, &expected, tolerance, &format!("{product:?}, {rows} {m} {n} {kind:?}"));
+                }
                 assert_near(&found, &expected, tolerance, &format!("{rows} {m} {n} {kind:?}"));
             }
         }

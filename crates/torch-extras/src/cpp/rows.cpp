@@ -52,9 +52,9 @@ struct Cut {
   int64_t pieces(int64_t m, int64_t n) const { return ((m + high - 1) / high) * ((n + broad - 1) / broad); }
 };
 
-void check_rows(const at::Tensor &g, const at::Tensor &h) {
+void check_rows(const at::Tensor &g, const at::Tensor &h, bool turned) {
   TORCH_CHECK(g.dim() >= 1 && h.dim() >= 1 && g.numel() > 0 && h.numel() > 0, "rows of numbers are expected, found ", g.sizes(), " and ", h.sizes());
-  const int64_t rows = g.numel() / g.size(-1), others = h.numel() / h.size(-1);
+  const int64_t rows = g.numel() / g.size(-1), others = turned ? h.size(-1) : h.numel() / h.size(-1);
   TORCH_CHECK(rows == others, "as many rows are expected of both, found ", rows, " and ", others);
   check(&g, "the gradient", g.sizes(), h.scalar_type());
   check(&h, "the input", h.sizes(), h.scalar_type());
@@ -64,8 +64,9 @@ void check_rows(const at::Tensor &g, const at::Tensor &h) {
 // holds of both beside the piece.
 template <typename S> class WeightGradient {
 public:
-  WeightGradient(const at::Tensor &g, const at::Tensor &h)
-      : m(g.size(-1)), n(h.size(-1)), rows(g.numel() / m), pg(static_cast<const S *>(g.const_data_ptr())), ph(static_cast<const S *>(h.const_data_ptr())),
+  // With `turned` h is [n, rows].
+  WeightGradient(const at::Tensor &g, const at::Tensor &h, bool turned)
+      : m(g.size(-1)), rows(g.numel() / m), n(h.numel() / rows), row(turned ? 1 : n), column(turned ? rows : 1), pg(static_cast<const S *>(g.const_data_ptr())), ph(static_cast<const S *>(h.const_data_ptr())),
         cut(rows, m, n, sizeof(N)), sum(at::empty({m, n}, h.options().dtype(c10::CppTypeToScalarType<N>::value))),
         more(at::empty({cut.parts - 1, m, n}, sum.options())) {}
 
@@ -80,23 +81,23 @@ public:
     // Where rows of the result have room for whole panels, it is made there.
     N *place = (part == 0 ? sum.template data_ptr<N>() : more.template data_ptr<N>() + (part - 1) * m * n) + i * n + j;
     const bool there = broad % WIDTH == 0;
-    const int64_t row = there ? n : wide();
+    const int64_t ldc = there ? n : wide();
     N *made = there ? place : memory.take<N>(cut.high * wide()), *panels = memory.take<N>(tiles::packed_size<S>(depth(), cut.broad));
     S *turned = memory.take<S>((depth() + 1) * tiles::padded<S>(cut.high));
     for (int64_t r = part * cut.length; r < end; r += depth()) {
       const int64_t k = std::min(depth(), end - r), next = r + k, soon = std::min(depth(), end - next);
-      tiles::pack(ph + r * n + j, n, 1, k, broad, 0, tiles::padded<S>(broad) / tiles::WIDTH<S>, panels);
+      tiles::pack(ph + r * row + j * column, row, column, k, broad, 0, tiles::padded<S>(broad) / tiles::WIDTH<S>, panels);
       tiles::Meanwhile meanwhile;
       meanwhile.read(pg + next * m + i, soon, high, m);
-      meanwhile.read(ph + next * n + j, soon, broad, n);
+      if (column == 1) meanwhile.read(ph + next * n + j, soon, broad, n);
       const bool add = r > part * cut.length;
       if (panelled()) {
         // As panels of its columns, for numbers that are used together to lie together.
         if constexpr (std::is_same_v<S, N>) tiles::pack(pg + r * m + i, m, 1, k, high, 0, tiles::padded<S>(high) / WIDTH, turned);
         for (int64_t y = 0; y < high; y += WIDTH)
-          tiles::multiply(tiles::Left<S>{turned + y * k, 1, WIDTH}, std::min(WIDTH, high - y), k, panels, broad, made + y * row, row, add, meanwhile);
+          tiles::multiply(tiles::Left<S>{turned + y * k, 1, WIDTH}, std::min(WIDTH, high - y), k, panels, broad, made + y * ldc, ldc, add, meanwhile);
       } else {
-        tiles::multiply(tiles::by_columns(pg + r * m + i, m, k, high, turned), high, k, panels, broad, made, row, add, meanwhile);
+        tiles::multiply(tiles::by_columns(pg + r * m + i, m, k, high, turned), high, k, panels, broad, made, ldc, add, meanwhile);
       }
     }
     if (!there)
@@ -121,7 +122,8 @@ private:
   static int64_t depth() { return panelled() ? 96 : sizeof(S) == sizeof(kernels::Half) ? 256 : 128; }
   int64_t wide() const { return tiles::padded<S>(cut.broad); }
 
-  int64_t m, n, rows;
+  // Rows and columns of h are `row` and `column` apart.
+  int64_t m, rows, n, row, column;
   const S *pg, *ph;
   Cut cut;
   at::Tensor sum, more;
@@ -131,7 +133,7 @@ private:
 // first goes on with that.
 template <typename S> class WeightGradients {
 public:
-  WeightGradients(List g, List h, size_t count) : blocks(add(g, h, count)) {}
+  WeightGradients(List g, List h, size_t count, bool turned = false) : blocks(add(g, h, count, turned)) {}
   size_t bytes() const {
     size_t most = 0;
     for (const auto &one : all) most = std::max(most, one.bytes());
@@ -150,11 +152,11 @@ public:
   }
 
 private:
-  int64_t add(List g, List h, size_t count) {
+  int64_t add(List g, List h, size_t count, bool turned) {
     int64_t items = 0;
     for (size_t i = 0; i < count; i++) {
-      check_rows(*g[i], *h[i]);
-      items += all.emplace_back(*g[i], *h[i]).items();
+      check_rows(*g[i], *h[i], turned);
+      items += all.emplace_back(*g[i], *h[i], turned).items();
     }
     return items;
   }
@@ -431,13 +433,13 @@ char *te_rows_backward(const at::Tensor *dy, const at::Tensor *out, const at::Te
   });
 }
 
-// g^T h, [m, n], in the kind that sums are taken in; with `coarse` of 16 bits of every float, where that is faster.
-char *te_weight_gradient(const at::Tensor *g, const at::Tensor *h, bool coarse, at::Tensor **result) {
+// g^T h, or g^T h^T where `turned`, [m, n], in the kind that sums are taken in; with `coarse` of 16 bits of every float, where that is faster.
+char *te_weight_gradient(const at::Tensor *g, const at::Tensor *h, bool turned, bool coarse, at::Tensor **result) {
   return guarded([&] {
     at::AutoDispatchBelowADInplaceOrView no_autograd;
     const auto product = [&](auto number) {
       using S = decltype(number);
-      WeightGradients<S> one(&g, &h, 1);
+      WeightGradients<S> one(&g, &h, 1, turned);
       Blocks(at::get_num_threads()).by_threads([&](int64_t share) { one.compute(share, Scratch::of_thread(one.bytes())); });
       one.results(result);
     };
