@@ -9,6 +9,7 @@ use whitebox_model::ModelConfig;
 use whitebox_model::probe::{NoProbe, Recorder, Site};
 
 fn images() -> Tensor {
+    let _drawing = seeded(30);
     Tensor::randn([3, 2, 16, 24], (Kind::Float, Device::Cpu))
 }
 

@@ -4,8 +4,8 @@
 //   -grad R^c = -gamma sum_k U_k W_k (I + gamma W_k^T W_k)^-1      max(h + alpha/L h (I + alpha h^T h)^-1 - lambda/L, 0) - h
 //
 // A sample's tokens and all that is made of them stay in a core's cache; with libtorch's operations every one of some forty moves them through memory.
-// Products of float tokens keep 16 bits of a float, of tokens less their mean (volume.h), which moves a rate by less than float activations have moved it
-// already; elimination is in float64.
+// Products of float tokens keep a float's digits (with bases 16 bits of them), of tokens less their mean (volume.h), which moves a rate by less than float
+// activations have moved it already; elimination is in float64.
 
 #include "border.h"
 #include "volume.h"
@@ -21,6 +21,9 @@ namespace {
 using kernels::Angle;
 using kernels::coarse;
 using kernels::Number;
+
+// As products with bases take numbers.
+template <typename N> using Rough = std::conditional_t<std::is_same_v<N, float>, kernels::Coarse, N>;
 
 // A batch of tokens [B, n, d].
 template <typename S> struct Batch {

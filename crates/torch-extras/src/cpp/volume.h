@@ -1,14 +1,11 @@
 // What a coding rate is the logarithm of, and what its gradient divides by: M = I + gamma W W^T for some tokens W, or I + gamma W^T W where there are
 // fewer tokens than dimensions; both have one determinant.
 //
-// Formed, eliminated and solved while it lies in a core's cache. Products of float keep 16 bits, solutions a float's digits; the elimination is in float64.
+// Formed, eliminated and solved while it lies in a core's cache. Products keep the digits of G, the elimination in float64.
 #pragma once
 
 #include "blocks.h"
 #include "tiles.h"
-
-// As products take numbers for measures.
-template <typename G> using Rough = std::conditional_t<std::is_same_v<G, float>, kernels::Coarse, G>;
 
 template <typename G> class Volume {
 public:
@@ -35,12 +32,11 @@ public:
   double rate(const G *w, int64_t row, double gamma) {
     const int64_t p = by_tokens ? depth : side, n = by_tokens ? side : depth;
     kernels::centre(centred, mean, w, n, p, row, by_tokens, e, f);
-    const auto tokens = kernels::coarse(centred);
-    if (by_tokens) tiles::pack(tokens, 1, p, p, n, 0, wide / tiles::WIDTH<G>, panels);
-    else tiles::pack(tokens, p, 1, n, p, 0, wide / tiles::WIDTH<G>, panels);
+    if (by_tokens) tiles::pack(centred, 1, p, p, n, 0, wide / tiles::WIDTH<G>, panels);
+    else tiles::pack(centred, p, 1, n, p, 0, wide / tiles::WIDTH<G>, panels);
     strips(side, tiles::height<G>(), [&](int64_t first, int64_t last) {
-      const auto left = by_tokens ? tiles::by_rows(tokens + first * p, p)
-                                  : tiles::by_columns(tokens + first, p, n, last - first, static_cast<Rough<G> *>(nullptr));
+      const auto left = by_tokens ? tiles::by_rows(centred + first * p, p)
+                                  : tiles::by_columns(centred + first, p, n, last - first, static_cast<G *>(nullptr));
       tiles::multiply(left, last - first, depth, panels, last, gram + first * wide, wide, false, meanwhile);
     });
     kernels::complete(m, line, gram, wide, side, e, f, gamma);
