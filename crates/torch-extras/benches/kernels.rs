@@ -1,8 +1,8 @@
 //! The CPU kernels of this crate beside the libtorch operations that they stand for, at the shape of CRATE-T's layers on 16 images of 224 px.
 //!
 //! `attention` and `attention_backward` against fused attention with one tensor for all three inputs; `map` (LayerNorm, product, bias, residual, ReLU) and
-//! `back` (ReLU, product and LayerNorm backwards) against the same ops one by one; `weight_gradient` against a transposed product. `steps` stand for what
-//! takes some forty operations.
+//! `back` (ReLU, product and LayerNorm backwards) against the same ops one by one; `weight_gradient` against a transposed product; `patches`, `tokens` and `pooling`, the
+//! two ends of a classifier, against the ops that they are. `steps` stand for what takes some forty operations.
 
 use std::time::Duration;
 
@@ -10,7 +10,9 @@ use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
 use tch::{Device, Kind, Tensor};
 use torch_extras::attention::{subspace_attention, subspace_attention_backward};
+use torch_extras::embedding::{TokenNorm, patches};
 use torch_extras::heap::keep_freed_blocks;
+use torch_extras::pooling::Pooling;
 use torch_extras::rows::{Back, Map, Norm, weight_gradient};
 use torch_extras::steps::{Bases, attention_alignment, place, sparsity_alignment};
 
@@ -108,6 +110,56 @@ fn rows(c: &mut Criterion) {
     }
 }
 
+/// The two ends of a classifier; a number of the tokens is one element.
+fn ends(c: &mut Criterion) {
+    let images = normal(&[BATCH, 3, 224, 224], Kind::Float);
+    let [scale, shift, class] = [0; 3].map(|_| normal(&[D], Kind::Float));
+    let (positions, queries) = (normal(&[TOKENS, D], Kind::Float), normal(&[BATCH, HEADS, D], Kind::Float));
+    let affine = (Some(&scale), Some(&shift));
+    for kind in [Kind::Float, Kind::BFloat16] {
+        let mut cut = group(c, kind, "patches", images.numel() as i64);
+        cut.bench_function("own", |b| b.iter(|| patches(&images, [16, 16], 1e-5, kind).expect("the shapes fit")));
+        let by_ops = || {
+            let cut = images.reshape([BATCH, 3, 14, 16, 14, 16]).permute([0, 2, 4, 1, 3, 5]);
+            let none = None::<&Tensor>;
+            cut.reshape([BATCH, TOKENS - 1, 768]).layer_norm([768], none, none, 1e-5, true).to_kind(kind)
+        };
+        cut.bench_function("libtorch", |b| b.iter(by_ops));
+        cut.finish();
+
+        let x = normal(&[BATCH, TOKENS - 1, D], kind);
+        let norm = TokenNorm { scale: &scale, shift: &shift, eps: 1e-5 };
+        let mut place = group(c, kind, "tokens", BATCH * TOKENS * D);
+        place.bench_function("own", |b| b.iter(|| norm.forward(&x, &class, &positions).expect("the shapes fit")));
+        let by_ops = || {
+            let first = class.view([1, 1, D]).expand([BATCH, 1, D], false).to_kind(kind);
+            let (scale, shift) = affine;
+            Tensor::cat(&[first, x.layer_norm([D], scale, shift, 1e-5, true)], 1) + &positions
+        };
+        place.bench_function("libtorch", |b| b.iter(by_ops));
+        let (z, found) = norm.forward(&x, &class, &positions).expect("the shapes fit");
+        let back = || norm.backward(&z, &x, &found.mean, &found.rstd).expect("the shapes fit");
+        place.bench_function("own_backward", |b| b.iter(back));
+        place.finish();
+
+        let z = normal(&[BATCH, TOKENS, D], kind);
+        let norm = Norm { affine: Some((&scale, &shift)), eps: 1e-5 };
+        let pooling = Pooling { x: &z, norm, queries: &queries, scale: SCALE };
+        let mut pool = group(c, kind, "pooling", BATCH * TOKENS * D);
+        pool.bench_function("own", |b| b.iter(|| pooling.forward().expect("the shapes fit")));
+        let cast = queries.to_kind(kind);
+        let by_ops = || {
+            let h = z.layer_norm([D], affine.0, affine.1, 1e-5, true);
+            (cast.matmul(&h.transpose(1, 2)) * SCALE).softmax(-1, None::<Kind>).matmul(&h)
+        };
+        pool.bench_function("libtorch", |b| b.iter(by_ops));
+        let (out, logarithms) = pooling.forward().expect("the shapes fit");
+        let back = || pooling.backward(&queries, &out, &logarithms).expect("the shapes fit");
+        pool.bench_function("own_backward", |b| b.iter(back));
+        pool.finish();
+    }
+}
+
 /// What the halves of a layer are measured by; a sample is one element.
 fn steps(c: &mut Criterion) {
     let [z, end, added, uz] = [0; 4].map(|_| normal(&[BATCH, TOKENS, D], Kind::Float));
@@ -123,5 +175,5 @@ fn steps(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, attention, rows, steps);
+criterion_group!(benches, attention, rows, ends, steps);
 criterion_main!(benches);

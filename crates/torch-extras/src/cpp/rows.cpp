@@ -66,7 +66,8 @@ template <typename S> class WeightGradient {
 public:
   // With `turned` h is [n, rows].
   WeightGradient(const at::Tensor &g, const at::Tensor &h, bool turned)
-      : m(g.size(-1)), rows(g.numel() / m), n(h.numel() / rows), row(turned ? 1 : n), column(turned ? rows : 1), pg(static_cast<const S *>(g.const_data_ptr())), ph(static_cast<const S *>(h.const_data_ptr())),
+      : m(g.size(-1)), rows(g.numel() / m), n(h.numel() / rows), row(turned ? 1 : n), column(turned ? rows : 1),
+        pg(static_cast<const S *>(g.const_data_ptr())), ph(static_cast<const S *>(h.const_data_ptr())),
         cut(rows, m, n, sizeof(N)), sum(at::empty({m, n}, h.options().dtype(c10::CppTypeToScalarType<N>::value))),
         more(at::empty({cut.parts - 1, m, n}, sum.options())) {}
 
@@ -119,6 +120,7 @@ public:
 private:
   using N = Number<S>;
   static bool panelled() { return std::is_same_v<S, N> && !tiles::takes_columns<S>(); }
+  // Rows at a time: of floats that are multiplied by their parts (split.h) as many as product_split takes in one go.
   static int64_t depth() { return panelled() ? 96 : sizeof(S) == sizeof(kernels::Half) ? 256 : 128; }
   int64_t wide() const { return tiles::padded<S>(cut.broad); }
 

@@ -254,7 +254,6 @@ void multiply(Left<Coarse> a, int64_t rows, int64_t k, const float *panels, int6
   void combine(N *to, const N *a, N alpha, const N *b, N beta, int64_t rows, int64_t columns, int64_t row) {                             \
     plain<N>.combine(to, a, alpha, b, beta, rows, columns, row);                                                                         \
   }                                                                                                                                      \
-                                                                                                                  \
   void pack_plain(const N *b, int64_t row, int64_t column, int64_t k, int64_t n, int64_t first, int64_t last, N *panels) {               \
     plain<N>.pack(b, row, column, k, n, first, last, panels);                                                                            \
   }                                                                                                                                      \
