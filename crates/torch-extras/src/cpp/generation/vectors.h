@@ -40,7 +40,8 @@ typedef uint32_t Words __attribute__((vector_size(BYTES)));
 
 // Sixteen bits each, widened. The compiler puts a register together from halves where it takes one instruction.
 INLINE Words words(const void *p) {
-  const auto &from = *static_cast<const LooseShorts *>(p);
+  // By its name: `auto` would forget that it lies anywhere.
+  const LooseShorts &from = *static_cast<const LooseShorts *>(p);
 #if BYTES == 64
   Words wide;
   asm("vpmovzxwd %1, %0" : "=v"(wide) : "m"(from));
