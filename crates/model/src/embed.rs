@@ -258,14 +258,8 @@ impl PatchEmbedding {
     /// The linear map with the scale and shift before it, for patches in the order of [`patchify`]; within autograd's graph.
     fn joint(&self) -> Linear {
         let _plain = without_autocast(self.linear.weight.device());
-        let (norm, Linear { weight, bias }) = self.channels_first();
-        match norm.affine {
-            Some((scale, shift)) => {
-                let shifted = weight.mv(&shift);
-                Linear { weight: &weight * scale, bias: Some(bias.iter().fold(shifted, |sum, bias| sum + bias)) }
-            }
-            None => Linear { weight, bias },
-        }
+        let (norm, linear) = self.channels_first();
+        linear.joined_to(Some(&norm))
     }
 
     /// Norm and linear map for patches in the order of [`patchify`].

@@ -147,7 +147,7 @@ mod tests {
     use super::*;
     use crate::mssa::MssaConfig;
 
-    /// Values and every gradient against the layers one after the other; also of one image and of one token, and folded.
+    /// Values and every gradient against the layers one after the other; also of one image and of one token.
     #[test]
     fn one_operation_is_the_first_token_of_the_layers() {
         for [b, n] in [[3, 37], [1, 9], [2, 1]] {

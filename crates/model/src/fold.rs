@@ -38,8 +38,8 @@ impl Crate {
 }
 
 impl Linear {
-    /// The map of `norm` and then this one, for inputs that `norm` has normalised without scaling and shifting them.
-    pub(crate) fn after(&self, norm: Option<&LayerNorm>, kind: Kind) -> Linear {
+    /// The map of `norm` and then this one, for inputs that `norm` has normalised without scaling and shifting them; within autograd's graph.
+    pub(crate) fn joined_to(&self, norm: Option<&LayerNorm>) -> Linear {
         let affine = norm.and_then(|norm| norm.affine.as_ref());
         let weight = affine.map_or_else(|| self.weight.shallow_clone(), |(scale, _)| &self.weight * scale);
         let shift = affine.map(|(_, shift)| self.weight.mv(shift));
@@ -47,6 +47,12 @@ impl Linear {
             (Some(shift), Some(bias)) => Some(shift + bias),
             (shift, bias) => shift.or_else(|| bias.as_ref().map(Tensor::shallow_clone)),
         };
+        Linear { weight, bias }
+    }
+
+    /// The same as copies in `kind`.
+    pub(crate) fn after(&self, norm: Option<&LayerNorm>, kind: Kind) -> Linear {
+        let Linear { weight, bias } = self.joined_to(norm);
         Linear { weight: frozen(&weight, kind), bias: bias.map(|bias| frozen(&bias, kind)) }
     }
 }

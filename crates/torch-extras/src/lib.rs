@@ -21,5 +21,7 @@ pub mod rates;
 pub mod rng;
 pub mod rows;
 pub mod steps;
+#[cfg(test)]
+mod testing;
 
 pub use error::{Error, Result};

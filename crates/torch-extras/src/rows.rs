@@ -238,19 +238,7 @@ mod tests {
     use tch::{Device, Kind};
 
     use super::*;
-
-    fn wave(shape: &[i64], salt: f64) -> Tensor {
-        let count = shape.iter().product::<i64>();
-        (Tensor::arange(count, (Kind::Double, Device::Cpu)) * 1.3 + salt).sin().reshape(shape)
-    }
-
-    #[track_caller]
-    fn assert_near(a: &Tensor, b: &Tensor, tolerance: f64, what: &str) {
-        let (a, b) = (a.detach().to_kind(Kind::Double), b.detach().to_kind(Kind::Double));
-        assert_eq!(a.size(), b.size(), "{what}");
-        let error = f64::try_from((&a - &b).norm() / b.norm()).unwrap();
-        assert!(error < tolerance, "{what}: {error}");
-    }
+    use crate::testing::{assert_near, wave};
 
     const KINDS: [(Kind, f64); 3] = [(Kind::Double, 1e-12), (Kind::Float, 1e-5), (Kind::BFloat16, 5e-2)];
 
