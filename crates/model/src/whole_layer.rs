@@ -13,7 +13,7 @@
 //! ```
 //!
 //! `out` is the next layer's `z`, so that it takes no memory of its own, and the signs that the ReLU's gradient asks for stand in it. `M` and the way
-//! from `dM^T` to `dD` are in [`ista`](crate::ista). Under autocast to bf16 tokens are bf16 from layer to layer; weights are cast once.
+//! from `dM^T` to `dD` are in [`ista`](crate::ista). Under autocast to bf16 tokens are bf16 from layer to layer.
 //! Values and gradients are held against the layer op by op in tests/forms.rs.
 
 use tch::{Kind, Tensor};
@@ -91,11 +91,13 @@ impl Parts<'_> {
         let Parts { norm1, mssa, output, norm2, ista } = *self;
         let fits = "`fit` has looked at the shapes";
         let to_number = |t: &Tensor| t.to_kind(number);
+        // Products round weights themselves, which is cheaper than a tensor of them.
+        let factor = |t: &Tensor| if t.kind() == number { t.shallow_clone() } else { t.to_kind(kind) };
         let (step, threshold) = match &ista.kept {
-            Some(kept) => (kept.weight.to_kind(kind), kept.bias.as_ref().map(to_number)),
-            None => (ista.operator(kind).to_kind(kind), Some(to_number(&ista.threshold()))),
+            Some(kept) => (factor(&kept.weight), kept.bias.as_ref().map(to_number)),
+            None => (factor(&ista.operator(kind)), Some(to_number(&ista.threshold()))),
         };
-        let (x, u, weight) = (z.to_kind(kind).contiguous(), mssa.u.to_kind(kind), output.weight.to_kind(kind));
+        let (x, u, weight) = (z.to_kind(kind).contiguous(), factor(&mssa.u), factor(&output.weight));
         let [shift, bias] = [&mssa.shift, &output.bias].map(|t| t.as_ref().map(to_number));
         let affine = [norm1, norm2].map(|norm| norm.map(to_number).affine);
         let norm = |i: usize, eps| Some(Norm { affine: affine[i].as_ref().map(|(s, t)| (s, t)), eps });

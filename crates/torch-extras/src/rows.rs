@@ -5,8 +5,8 @@
 //! backward    g = dy o [out > 0]     h = norm(x)     dx = norm'(g W) + add
 //! ```
 //!
-//! Bare passes, without autograd. Matrices and rows are `Float`, `Double` or `BFloat16`; scale, shift, bias and statistics are `Float` where those are
-//! `BFloat16`, otherwise of the same kind.
+//! Bare passes, without autograd. Rows are `Float`, `Double` or `BFloat16`; scale, shift, bias and statistics are `Float` where those are
+//! `BFloat16`, otherwise of the same kind. Weights are of either kind: `Float` ones are rounded to the `BFloat16` of their rows on their way.
 
 use tch::Tensor;
 
@@ -66,8 +66,8 @@ impl<'a> Map<'a> {
         Ok((out, statistics))
     }
 
-    /// The same beside gradients by weights, `g^T h` as [`weight_gradient`] computes them, of pairs of rows of the same kind as `x`. Those are cut into as many parts
-    /// as there are threads, of which one is always done first; here it goes on with the map.
+    /// The same beside gradients by weights, `g^T h` as [`weight_gradient`] computes them, of pairs of rows of the same kind as `x`. Threads take those first, of which
+    /// one is always done before the others; here it goes on with the map. With as many gradients as threads none is cut into parts that are added in the end.
     ///
     /// # Errors
     /// Tensors that do not belong together.
@@ -277,8 +277,22 @@ mod tests {
                 assert!(statistics.is_none());
                 let (beside, _, [by_w, by_r]) = bare.forward_beside(&xk, [(&rk, &xk), (&xk, &rk)])?;
                 assert_eq!(beside, found);
-                assert_eq!(by_w, weight_gradient(&rk, &xk)?);
-                assert_eq!(by_r, weight_gradient(&xk, &rk)?);
+                assert_near(
+                    &by_w,
+                    &weight_gradient(&rk, &xk)?.to_kind(Kind::Double),
+                    tolerance,
+                    "a gradient beside it",
+                );
+                assert_near(&by_r, &weight_gradient(&xk, &rk)?.to_kind(Kind::Double), tolerance, "and another one");
+
+                let floats = w.to_kind(Kind::Float);
+                let (rounded, floats_turned) = (floats.to_kind(kind), floats.tr().contiguous());
+                if kind == Kind::BFloat16 {
+                    let expected = Map::new(&rounded).forward(&xk)?.0;
+                    assert_eq!(Map::new(&floats).forward(&xk)?.0, expected, "a weight is rounded on its way");
+                    let turned = Map { transposed: true, ..Map::new(&floats_turned) };
+                    assert_eq!(turned.forward(&xk)?.0, expected, "and one that lies the other way");
+                }
             }
         }
         Ok(())

@@ -85,12 +85,12 @@ template <typename S> void forward(const Shape &s, double scale, const at::Tenso
     for (int64_t first = 0; first < s.n; first += height) {
       const int64_t count = std::min(height, s.n - first);
       head.scores(rows + first * s.row(), count, turned, scores, meanwhile);
-      N inverse[tiles::HEIGHT];
-      for (int64_t i = 0; i < count; i++)
-        lse[item * s.n + first + i] = tiles::exp_row(map + i * map_row, scores + i * head.wide, s.n, N(scale), inverse[i]);
+      N sums[tiles::HEIGHT], *logarithms = lse + item * s.n + first;
+      for (int64_t i = 0; i < count; i++) logarithms[i] = tiles::exp_row(map + i * map_row, scores + i * head.wide, s.n, N(scale), sums[i]);
+      tiles::finish_sums(logarithms, sums, count);
       tiles::multiply(tiles::by_rows(map, map_row), count, s.n, plain, s.p, made, head.narrow, false, meanwhile);
       for (int64_t i = 0; i < count; i++)
-        tiles::scale_row(po + s.offset(item) + (first + i) * s.row(), made + i * head.narrow, s.p, inverse[i]);
+        tiles::scale_row(po + s.offset(item) + (first + i) * s.row(), made + i * head.narrow, s.p, sums[i]);
     }
   });
 }
@@ -105,12 +105,12 @@ void backward(const Shape &s, double scale, const at::Tensor &grad, const at::Te
   const Head<S> head{s};
   const int64_t height = tiles::height<S>();
   const size_t strips = 2 * piece<N>(height * head.wide) + piece<N>(height * head.narrow), square = piece<S>(head.wide * head.wide);
-  const size_t bytes = piece<N>(head.turned_size) + 2 * piece<N>(head.plain_size) + strips + 3 * square;
+  const size_t bytes = piece<N>(head.turned_size) + 2 * piece<N>(head.plain_size) + strips + 2 * square + piece<S>(tiles::columns_size<S>(s.n, s.n));
   over_blocks(s.items(), 1, bytes, [&](int64_t item, int64_t, Scratch &memory) {
     const S *rows = pw + s.offset(item), *grads = pg + s.offset(item), *outs = po + s.offset(item);
     const N *turned = head.turned(rows, memory), *plain = head.plain(rows, memory), *plain_grads = head.plain(grads, memory);
     N *scores = memory.take<N>(height * head.wide), *by_map = memory.take<N>(height * head.wide), *made = memory.take<N>(height * head.narrow);
-    S *q = memory.take<S>(head.wide * head.wide), *map = memory.take<S>(head.wide * head.wide), *pairs = memory.take<S>(head.wide * head.wide);
+    S *q = memory.take<S>(head.wide * head.wide), *map = memory.take<S>(head.wide * head.wide), *pairs = memory.take<S>(tiles::columns_size<S>(s.n, s.n));
     tiles::Meanwhile meanwhile;
     const int64_t next = s.offset(likely_next(item, s.items()));
     for (const S *wanted : {pw + next, pg + next, po + next}) meanwhile.read(wanted, s.n, s.p, s.row());
@@ -119,11 +119,12 @@ void backward(const Shape &s, double scale, const at::Tensor &grad, const at::Te
       const int64_t count = std::min(height, s.n - first);
       head.scores(rows + first * s.row(), count, turned, scores, meanwhile);
       head.scores(grads + first * s.row(), count, turned, by_map, meanwhile);
+      N deltas[tiles::HEIGHT];
+      for (int64_t i = 0; i < count; i++) deltas[i] = tiles::dot(grads + (first + i) * s.row(), outs + (first + i) * s.row(), s.p);
       for (int64_t i = 0; i < count; i++) {
         const int64_t at = first + i;
-        const N delta = tiles::dot(grads + at * s.row(), outs + at * s.row(), s.p);
         tiles::attention_gradient_row(q + at * head.wide, map + at * head.wide, scores + i * head.wide, by_map + i * head.wide, s.n, N(scale),
-                                        lse[item * s.n + at], delta);
+                                      lse[item * s.n + at], deltas[i]);
       }
     }
     tiles::add_transpose(q, s.n, head.wide);

@@ -10,7 +10,6 @@
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/zeros.h>
 
 #include <algorithm>
 #include <atomic>
@@ -140,24 +139,63 @@ template <typename Work> void over_blocks(int64_t items, int64_t block, size_t b
   });
 }
 
-// Sums that blocks have taken, [blocks, count, n], added in the blocks' order: [count, n].
-template <typename N> at::Tensor added_up(const at::Tensor &sums) {
-  auto total = at::zeros({sums.size(1), sums.size(2)}, sums.options());
-  const int64_t length = total.numel();
-  N *to = total.template data_ptr<N>();
-  const N *from = sums.data_ptr<N>();
-  for (int64_t block = 0; block < sums.size(0); block++, from += length)
-    tiles::finish_row(to, to, static_cast<const N *>(nullptr), from, length, false);
-  return total;
-}
+// Sums of three kinds over rows of n numbers, taken by every block for itself. Whoever is done last with some neighbours adds theirs, which lie in its cache as a rule,
+// and the rest is added in the end: in the blocks' order, whoever took them.
+template <typename N> class BlockSums {
+public:
+  BlockSums(int64_t blocks, int64_t n) : blocks(blocks), size(3 * n), sums(at::empty({blocks, 3, n}, c10::CppTypeToScalarType<N>::value)), missing((blocks + SOME - 1) / SOME) {
+    for (int64_t block = 0; block < blocks; block++) missing[block / SOME]++;
+  }
+  // A block's sums: the n of each kind behind each other.
+  N *of(int64_t block) const { return sums.template data_ptr<N>() + block * size; }
+  N *begin(int64_t block) const { return std::fill_n(of(block), size, N(0)) - size; }
+  void done(int64_t block) {
+    if (--missing[block / SOME] > 0) return;
+    const int64_t first = block / SOME * SOME;
+    for (int64_t other = first + 1; other < std::min(first + SOME, blocks); other++) add(of(first), of(other));
+  }
+  // When all are done: [3, n].
+  at::Tensor total() const {
+    for (int64_t first = SOME; first < blocks; first += SOME) add(of(0), of(first));
+    return sums.select(0, 0).clone();
+  }
 
-// The right factor of a product packed, by all threads: row and column are the distances between its elements, one of them 1.
+private:
+  static constexpr int64_t SOME = 8;
+  void add(N *to, const N *more) const { tiles::finish_row(to, to, static_cast<const N *>(nullptr), more, size, false); }
+
+  int64_t blocks, size;
+  at::Tensor sums;
+  std::vector<std::atomic<int64_t>> missing;
+};
+
+// The right factor of a product packed, by all threads: row and column are the distances between its elements, one of them 1. Floats for products of bf16 are rounded
+// first, a panel's at a time.
 template <typename S> at::Tensor packed(const at::Tensor &weight, int64_t row, int64_t column, int64_t k, int64_t n) {
   using N = kernels::Number<S>;
-  auto panels = at::empty({tiles::packed_size<S>(k, n)}, at::TensorOptions(c10::CppTypeToScalarType<N>::value));
-  const S *from = static_cast<const S *>(weight.const_data_ptr());
-  N *to = panels.template data_ptr<N>();
-  over_blocks(tiles::padded<S>(n) / tiles::WIDTH<S>, 1, 0,
-              [&](int64_t first, int64_t last, Scratch &) { tiles::pack(from, row, column, k, n, first, last, to); });
-  return panels;
+  constexpr int64_t width = tiles::WIDTH<S>;
+  const int64_t panels = tiles::padded<S>(n) / width, size = tiles::packed_size<S>(k, width);
+  auto made = at::empty({panels * size}, at::TensorOptions(c10::CppTypeToScalarType<N>::value));
+  const void *from = weight.const_data_ptr();
+  N *to = made.template data_ptr<N>();
+  if constexpr (std::is_same_v<S, kernels::Half>) {
+    if (weight.scalar_type() == at::kFloat) {
+      over_blocks(panels, 1, piece<S>(k * width), [&](int64_t panel, int64_t, Scratch &memory) {
+        const int64_t begin = panel * width, columns = std::min(width, n - begin);
+        const bool by_rows = column == 1;
+        const int64_t count = by_rows ? k : columns, length = by_rows ? columns : k, distance = by_rows ? row : column;
+        const N *numbers = static_cast<const N *>(from) + begin * column;
+        S *rounded = memory.take<S>(k * width);
+        for (int64_t i = 0; i < count; i++) {
+          // Pieces that lie far apart are not foreseen by the CPU.
+          for (int64_t j = 0; by_rows && j < length; j += 16) __builtin_prefetch(numbers + std::min(count - 1, i + 24) * distance + j);
+          tiles::scale_row(rounded + i * length, numbers + i * distance, length, N(1));
+        }
+        tiles::pack(rounded, by_rows ? length : 1, by_rows ? 1 : length, k, columns, 0, 1, to + panel * size);
+      });
+      return made;
+    }
+  }
+  over_blocks(panels, 1, 0, [&](int64_t first, int64_t last, Scratch &) { tiles::pack(static_cast<const S *>(from), row, column, k, n, first, last, to); });
+  return made;
 }

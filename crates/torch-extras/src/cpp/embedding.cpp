@@ -90,13 +90,13 @@ void tokens_backward(const Samples &s, const at::Tensor &grad, const at::Tensor 
   const S *pg = grad.data_ptr<S>();
   N *table = found.positions.data_ptr<N>();
   const int64_t most = Samples::TOGETHER * s.d;
-  auto sums = at::zeros({s.blocks(), 3, s.d}, scale.options());
+  BlockSums<N> sums(s.blocks(), s.d);
   const tiles::NormRows<S> norm{s.d, nullptr, s.d, x.data_ptr<S>(), nullptr, scale.data_ptr<N>(), shift.data_ptr<N>(), mean.data_ptr<N>(), rstd.data_ptr<N>(),
                                 nullptr, found.x.data_ptr<S>(), nullptr, nullptr, nullptr};
   const auto add = [](N *to, const N *more, int64_t count) { tiles::finish_row(to, to, static_cast<const N *>(nullptr), more, count, false); };
   over_blocks(s.blocks(), 1, piece<N>(most) + piece<S>(most), [&](int64_t block, int64_t, Scratch &memory) {
     const int64_t i = block * Samples::TOGETHER, count = std::min(Samples::TOGETHER, s.n - i);
-    N *dy = memory.take<N>(most), *sum = sums.template data_ptr<N>() + block * 3 * s.d;
+    N *dy = memory.take<N>(most), *sum = sums.begin(block);
     S *h = memory.take<S>(most);
     for (int64_t b = 0; b < s.batch; b++) {
       if (i == 0) {
@@ -111,8 +111,9 @@ void tokens_backward(const Samples &s, const at::Tensor &grad, const at::Tensor 
       some.dy = dy, some.h = h, some.by_scale = sum, some.by_shift = sum + s.d, some.sum = sum + 2 * s.d;
       tiles::norm_gradient(some, count);
     }
+    sums.done(block);
   });
-  const auto total = added_up<N>(sums);
+  const auto total = sums.total();
   found.scale = total.select(0, 0), found.shift = total.select(0, 1), found.sum = total.select(0, 2);
 }
 

@@ -92,10 +92,11 @@ void forward(const Shape &s, const at::Tensor &x, const at::Tensor &queries, con
     const Sample<S> sample(s, x, scale, shift, eps, b, memory);
     N *scores = sample.met(sample.rows(queries.data_ptr<N>() + b * s.queries * s.d, memory), memory);
     S *map = memory.take<S>(s.queries * sample.wide);
-    N *inverse = memory.take<N>(s.queries), *lse = logarithms.data_ptr<N>() + b * s.queries, *to = out.data_ptr<N>() + b * s.queries * s.d;
-    for (int64_t k = 0; k < s.queries; k++) lse[k] = tiles::exp_row(map + k * sample.wide, scores + k * sample.wide, s.n, N(factor), inverse[k]);
+    N *sums = memory.take<N>(s.queries), *lse = logarithms.data_ptr<N>() + b * s.queries, *to = out.data_ptr<N>() + b * s.queries * s.d;
+    for (int64_t k = 0; k < s.queries; k++) lse[k] = tiles::exp_row(map + k * sample.wide, scores + k * sample.wide, s.n, N(factor), sums[k]);
+    tiles::finish_sums(lse, sums, s.queries);
     const N *made = sample.gathered(map, memory);
-    for (int64_t k = 0; k < s.queries; k++) tiles::scale_row(to + k * s.d, made + k * sample.broad, s.d, inverse[k]);
+    for (int64_t k = 0; k < s.queries; k++) tiles::scale_row(to + k * s.d, made + k * sample.broad, s.d, sums[k]);
   });
 }
 
@@ -109,9 +110,9 @@ void backward(const Shape &s, const at::Tensor &grad, const at::Tensor &x, const
   using N = Number<S>;
   const int64_t height = tiles::height<S>(), rows = s.queries * s.d;
   const size_t packed = piece<N>(tiles::packed_size<S>(s.queries, s.d)), strip = piece<N>(height * tiles::padded<S>(s.d));
-  const size_t columns = piece<S>((s.queries + 1) * tiles::padded<S>(s.n));
+  const size_t columns = piece<S>(tiles::columns_size<S>(s.queries, s.n));
   // By scale and by shift, and a sum that nobody wants, of every sample.
-  auto sums = at::zeros({s.batch, 3, s.d}, scale.options());
+  BlockSums<N> sums(s.batch, s.d);
   over_blocks(s.batch, 1, Sample<S>::bytes(s) + room_of_rows<S>(s) + 2 * (packed + columns) + strip, [&](int64_t b, int64_t, Scratch &memory) {
     const Sample<S> sample(s, x, &scale, &shift, eps, b, memory);
     const N *g = grad.data_ptr<N>() + b * rows, *o = out.data_ptr<N>() + b * rows, *lse = logarithms.data_ptr<N>() + b * s.queries;
@@ -131,10 +132,10 @@ void backward(const Shape &s, const at::Tensor &grad, const at::Tensor &x, const
     tiles::pack(asked, s.d, 1, s.queries, s.d, 0, panels, packed_queries);
     tiles::pack(grads, s.d, 1, s.queries, s.d, 0, panels, packed_grads);
     const auto turned = [&](const S *m) {
-      return tiles::by_columns(m, sample.wide, s.queries, s.n, memory.take<S>((s.queries + 1) * sample.wide));
+      return tiles::by_columns(m, sample.wide, s.queries, s.n, memory.take<S>(tiles::columns_size<S>(s.queries, s.n)));
     };
     const auto by_score = turned(q), by_share = turned(map);
-    N *made = memory.take<N>(height * sample.broad), *sum = sums.template data_ptr<N>() + 3 * b * s.d;
+    N *made = memory.take<N>(height * sample.broad), *sum = sums.begin(b);
     // The normalised rows are formed again in their own place.
     const tiles::NormRows<S> norm{s.d, nullptr, 0, sample.norm.x, nullptr, sample.norm.scale, sample.norm.shift, sample.norm.mean, sample.norm.rstd, sample.norm.to,
                                   found.x.data_ptr<S>() + b * s.n * s.d, sum, sum + s.d, sum + 2 * s.d};
@@ -148,8 +149,9 @@ void backward(const Shape &s, const at::Tensor &grad, const at::Tensor &x, const
       some.dy = made, some.dy_row = sample.broad;
       tiles::norm_gradient(some, count);
     }
+    sums.done(b);
   });
-  const auto total = added_up<N>(sums);
+  const auto total = sums.total();
   found.scale = total.select(0, 0), found.shift = total.select(0, 1);
 }
 

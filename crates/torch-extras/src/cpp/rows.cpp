@@ -32,13 +32,13 @@ int64_t second_level_cache() {
 }
 
 // How g^T h is cut for g [rows, m] and h [rows, n]: the result into pieces that fill a part of a core's cache, since both factors are packed once for each of
-// them; and the rows, whose sums are added in the end, where there are fewer pieces than threads.
+// them; and the rows, whose sums are added in the end, where there are fewer pieces than threads for it.
 struct Cut {
   int64_t high, broad, down, across, parts, length;
 
   static constexpr int64_t LEAST_ROWS = 128, MOST_PARTS = 4;
-  Cut(int64_t rows, int64_t m, int64_t n, size_t number) : high(m), broad(n) {
-    const int64_t threads = at::get_num_threads(), room = second_level_cache() / 3 / number;
+  Cut(int64_t rows, int64_t m, int64_t n, size_t number, int64_t threads) : high(m), broad(n) {
+    const int64_t room = second_level_cache() / 3 / number;
     while (high * broad > room || pieces(m, n) * MOST_PARTS < threads) {
       if (std::max(high, broad) <= 96) break;
       auto &longer = high >= broad ? high : broad;
@@ -65,15 +65,15 @@ void check_rows(const at::Tensor &g, const at::Tensor &h, bool turned) {
 template <typename S> class WeightGradient {
 public:
   // With `turned` h is [n, rows].
-  WeightGradient(const at::Tensor &g, const at::Tensor &h, bool turned)
+  WeightGradient(const at::Tensor &g, const at::Tensor &h, bool turned, int64_t threads)
       : m(g.size(-1)), rows(g.numel() / m), n(h.numel() / rows), row(turned ? 1 : n), column(turned ? rows : 1),
         pg(static_cast<const S *>(g.const_data_ptr())), ph(static_cast<const S *>(h.const_data_ptr())),
-        cut(rows, m, n, sizeof(N)), sum(at::empty({m, n}, h.options().dtype(c10::CppTypeToScalarType<N>::value))),
+        cut(rows, m, n, sizeof(N), threads), sum(at::empty({m, n}, h.options().dtype(c10::CppTypeToScalarType<N>::value))),
         more(at::empty({cut.parts - 1, m, n}, sum.options())) {}
 
   int64_t items() const { return cut.pieces(m, n) * cut.parts; }
   size_t bytes() const {
-    return piece<N>(cut.high * wide()) + piece<N>(tiles::packed_size<S>(depth(), cut.broad)) + piece<S>((depth() + 1) * tiles::padded<S>(cut.high));
+    return piece<N>(cut.high * wide()) + piece<N>(tiles::packed_size<S>(depth(), cut.broad)) + piece<S>(turned_size());
   }
   void compute(int64_t item, Scratch &memory) const {
     constexpr int64_t WIDTH = tiles::WIDTH<S>;
@@ -84,7 +84,7 @@ public:
     const bool there = broad % WIDTH == 0;
     const int64_t ldc = there ? n : wide();
     N *made = there ? place : memory.take<N>(cut.high * wide()), *panels = memory.take<N>(tiles::packed_size<S>(depth(), cut.broad));
-    S *turned = memory.take<S>((depth() + 1) * tiles::padded<S>(cut.high));
+    S *turned = memory.take<S>(turned_size());
     for (int64_t r = part * cut.length; r < end; r += depth()) {
       const int64_t k = std::min(depth(), end - r), next = r + k, soon = std::min(depth(), end - next);
       tiles::pack(ph + r * row + j * column, row, column, k, broad, 0, tiles::padded<S>(broad) / tiles::WIDTH<S>, panels);
@@ -121,8 +121,11 @@ private:
   using N = Number<S>;
   static bool panelled() { return std::is_same_v<S, N> && !tiles::takes_columns<S>(); }
   // Rows at a time: of floats that are multiplied by their parts (split.h) as many as product_split takes in one go.
-  static int64_t depth() { return panelled() ? 96 : sizeof(S) == sizeof(kernels::Half) ? 256 : 128; }
+  static int64_t depth() { return panelled() ? 96 : sizeof(S) == sizeof(kernels::Half) ? 224 : 128; }
   int64_t wide() const { return tiles::padded<S>(cut.broad); }
+  int64_t turned_size() const {
+    return panelled() ? depth() * tiles::padded<S>(cut.high) : tiles::columns_size<S>(depth(), cut.high);
+  }
 
   // Rows and columns of h are `row` and `column` apart.
   int64_t m, rows, n, row, column;
@@ -156,9 +159,11 @@ public:
 private:
   int64_t add(List g, List h, size_t count, bool turned) {
     int64_t items = 0;
+    // Those that each of them has for itself.
+    const int64_t threads = count == 0 ? 0 : (at::get_num_threads() + static_cast<int64_t>(count) - 1) / static_cast<int64_t>(count);
     for (size_t i = 0; i < count; i++) {
       check_rows(*g[i], *h[i], turned);
-      items += all.emplace_back(*g[i], *h[i], turned).items();
+      items += all.emplace_back(*g[i], *h[i], turned, threads).items();
     }
     return items;
   }
@@ -263,8 +268,9 @@ struct Rows {
 
 Rows rows_of(const at::Tensor &x, const at::Tensor &weight, bool transposed) {
   TORCH_CHECK(x.dim() >= 1 && x.is_contiguous() && x.device().is_cpu(), "rows must be a contiguous CPU tensor");
-  TORCH_CHECK(weight.dim() == 2 && weight.is_contiguous() && weight.device().is_cpu() && weight.scalar_type() == x.scalar_type(),
-              "the weight must be a contiguous CPU matrix of the rows' kind");
+  TORCH_CHECK(weight.dim() == 2 && weight.is_contiguous() && weight.device().is_cpu() &&
+                  (weight.scalar_type() == x.scalar_type() || weight.scalar_type() == number_kind(x.scalar_type())),
+              "the weight must be a contiguous CPU matrix of the rows' kind, or of that in which their sums are taken");
   const int64_t k = x.size(-1), in = weight.size(transposed ? 0 : 1), n = weight.size(transposed ? 1 : 0);
   TORCH_CHECK(k == in && k > 0 && n > 0, "rows of ", k, " numbers do not fit a weight ", weight.sizes());
   std::vector<int64_t> out = x.sizes().vec();
@@ -322,9 +328,9 @@ template <typename S> struct Backward {
   const S *dy, *out;
   S *g;
   tiles::NormRows<S> norm;
-  // Of each block of so many rows its own sums.
-  int64_t block;
-  N *sums;
+  // Of each block of so many rows its own.
+  int64_t block, rows;
+  BlockSums<N> &sums;
 
   static constexpr int64_t FINISHED_TOGETHER = 4;
   int64_t prepared_together() const { return out != nullptr ? 4 : 0; }
@@ -334,22 +340,17 @@ template <typename S> struct Backward {
     const int64_t n = norm.n;
     auto some = norm.from(first);
     some.dy = made, some.dy_row = wide;
-    some.by_scale = sums + 3 * n * (first / block), some.by_shift = some.by_scale + n, some.sum = some.by_shift + n;
-    if (first % block == 0) std::fill_n(some.by_scale, 3 * n, N(0));
+    some.by_scale = first % block == 0 ? sums.begin(first / block) : sums.of(first / block), some.by_shift = some.by_scale + n, some.sum = some.by_shift + n;
     tiles::norm_gradient(some, last - first);
+    if (last % block == 0 || last == rows) sums.done(first / block);
   }
   void ask_for_prepared(tiles::Meanwhile &meanwhile, int64_t first, int64_t rows) const {
     meanwhile.read(dy + first * k, rows, k, k);
     meanwhile.read(out ? out + first * k : nullptr, rows, k, k);
     meanwhile.write(out ? g + first * k : nullptr, rows, k, k);
   }
-  void ask_for_finished(tiles::Meanwhile &meanwhile, int64_t first, int64_t rows) const {
-    const int64_t n = norm.n;
-    meanwhile.read(norm.x + first * n, rows, n, n);
-    meanwhile.read(norm.add ? norm.add + first * n : nullptr, rows, n, n);
-    meanwhile.write(norm.h + first * n, rows, n, n);
-    meanwhile.write(norm.dx + first * n, rows, n, n);
-  }
+  // tiles::norm_gradient asks itself.
+  void ask_for_finished(tiles::Meanwhile &, int64_t, int64_t) const {}
 };
 
 template <typename S>
@@ -358,12 +359,12 @@ void backward(const Rows &r, const at::Tensor &dy, const at::Tensor *out, const 
   using N = Number<S>;
   const auto panels = packed<S>(weight, r.n, 1, r.k, r.n);
   const Strips<S> strips(r.count, r.k, r.n);
-  auto sums = at::empty({strips.blocks(), 3, r.n}, scale.options());
+  BlockSums<N> sums(strips.blocks(), r.n);
   const tiles::NormRows<S> norm{r.n, nullptr, 0, x.data_ptr<S>(), data<S>(add), scale.data_ptr<N>(), shift.data_ptr<N>(), mean.data_ptr<N>(), rstd.data_ptr<N>(),
                                 found.h.data_ptr<S>(), found.x.data_ptr<S>(), nullptr, nullptr, nullptr};
-  const Backward<S> map{r.k, dy.data_ptr<S>(), data<S>(out), out ? found.g.data_ptr<S>() : nullptr, norm, strips.block, sums.template data_ptr<N>()};
+  const Backward<S> map{r.k, dy.data_ptr<S>(), data<S>(out), out ? found.g.data_ptr<S>() : nullptr, norm, strips.block, r.count, sums};
   over_strips(strips, panels.template data_ptr<N>(), map);
-  const auto total = added_up<N>(sums);
+  const auto total = sums.total();
   found.scale = total.select(0, 0), found.shift = total.select(0, 1), found.sum = total.select(0, 2);
 }
 

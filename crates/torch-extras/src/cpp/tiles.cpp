@@ -76,6 +76,7 @@ template <typename S> struct Functions {
   void (*multiply)(Left<S>, int64_t, int64_t, const Number<S> *, int64_t, Number<S> *, int64_t, bool, Meanwhile &);
   void (*add_transpose)(S *, int64_t, int64_t);
   Number<S> (*exp_row)(S *, Number<S> *, int64_t, Number<S>, Number<S> &);
+  void (*finish_sums)(Number<S> *, Number<S> *, int64_t);
   void (*attention_gradient_row)(S *, S *, const Number<S> *, const Number<S> *, int64_t, Number<S>, Number<S>, Number<S>);
   Number<S> (*dot)(const S *, const S *, int64_t);
   void (*scale_row)(S *, const Number<S> *, int64_t, Number<S>);
@@ -146,7 +147,7 @@ template <typename S> Left<S> columns(const S *a, int64_t row, int64_t k, int64_
   if constexpr (is_half<S>) {
     if (on_amx<S>()) {
       amx::turned(a, row, k, rows, scratch);
-      return {scratch, (k + 1) / 2 * 2, 2};
+      return {scratch, amx::turned_row(k), 2};
     }
     if (paired<S>()) {
       avx512::interleave(a, row, k, rows, scratch);
@@ -172,7 +173,7 @@ template <typename S> Left<S> columns(const S *a, int64_t row, int64_t k, int64_
 
 #define LOOPS(S, N) \
   void add_transpose(S *q, int64_t n, int64_t row) { chosen<S>.add_transpose(q, n, row); } \
-  N exp_row(S *map, N *scores, int64_t n, N scale, N &inverse) { return chosen<S>.exp_row(map, scores, n, scale, inverse); } \
+  N exp_row(S *map, N *scores, int64_t n, N scale, N &sum) { return chosen<S>.exp_row(map, scores, n, scale, sum); } \
   void attention_gradient_row(S *q, S *a, const N *s, const N *c, int64_t n, N scale, N lse, N delta) { \
     chosen<S>.attention_gradient_row(q, a, s, c, n, scale, lse, delta); \
   } \
@@ -203,8 +204,14 @@ template <typename S> bool takes_columns() { return on_amx<S>(); }
 template <typename S> int64_t height() { return on_amx<S>() ? amx::ROWS_AT_ONCE : PLAIN_HEIGHT; }
 // Of bf16 there is less to read.
 template <typename S> int64_t rows_a_reading() { return on_amx<S>() && !is_half<S> ? amx::GROUPS * amx::ROWS_AT_ONCE : height<S>(); }
-template <typename S> int64_t packed_size(int64_t k, int64_t n) { return (on_amx<S>() ? amx::packed_depth<S>(k) : k) * padded<S>(n); }
+template <typename S> int64_t packed_size(int64_t k, int64_t n) {
+  return (on_amx<S>() ? amx::packed_depth<S>(k) : paired<S>() ? (k + 1) / 2 : k) * padded<S>(n);
+}
+template <typename S> int64_t columns_size(int64_t k, int64_t rows) {
+  return !is_half<S> ? 0 : on_amx<S>() ? amx::turned_row(k) * rows : (k + 1) / 2 * 2 * rows;
+}
 #else
+template <typename S> int64_t columns_size(int64_t, int64_t) { return 0; }
 template <typename S> bool leaves_room() { return false; }
 template <typename S> bool takes_columns() { return false; }
 template <typename S> int64_t height() { return PLAIN_HEIGHT; }
@@ -217,7 +224,8 @@ template <typename S> int64_t packed_size(int64_t k, int64_t n) { return k * pad
   template bool takes_columns<S>();                                                                                                      \
   template int64_t height<S>();                                                                                                          \
   template int64_t rows_a_reading<S>();                                                                                                  \
-  template int64_t packed_size<S>(int64_t, int64_t);
+  template int64_t packed_size<S>(int64_t, int64_t);                                                                                     \
+  template int64_t columns_size<S>(int64_t, int64_t);
 
 SIZES(float)
 SIZES(double)
@@ -254,6 +262,7 @@ void multiply(Left<Coarse> a, int64_t rows, int64_t k, const float *panels, int6
   void combine(N *to, const N *a, N alpha, const N *b, N beta, int64_t rows, int64_t columns, int64_t row) {                             \
     plain<N>.combine(to, a, alpha, b, beta, rows, columns, row);                                                                         \
   }                                                                                                                                      \
+  void finish_sums(N *logarithms, N *sums, int64_t n) { plain<N>.finish_sums(logarithms, sums, n); }                                     \
   void pack_plain(const N *b, int64_t row, int64_t column, int64_t k, int64_t n, int64_t first, int64_t last, N *panels) {               \
     plain<N>.pack(b, row, column, k, n, first, last, panels);                                                                            \
   }                                                                                                                                      \

@@ -36,8 +36,11 @@ template <typename S> bool takes_columns();
 
 template <typename S> constexpr int64_t padded(int64_t n) { return (n + WIDTH<S> - 1) / WIDTH<S> * WIDTH<S>; }
 
-// Numbers of Number<S> that the packed form of a [k, n] matrix takes.
+// Numbers of Number<S> that the packed form of a [k, n] matrix takes, panel behind panel.
 template <typename S> int64_t packed_size(int64_t k, int64_t n);
+
+// Numbers of S that `by_columns` may write.
+template <typename S> int64_t columns_size(int64_t k, int64_t rows);
 
 // Element (i, q) of the left factor is a[i * row + q * step]; either may be 1. With `paired` two neighbours of k lie together, (i, 2q) and
 // (i, 2q + 1) at a[i * row + q * step].
@@ -159,7 +162,7 @@ template <typename S> struct NormRows {
   void pack(const S *b, int64_t row, int64_t column, int64_t k, int64_t n, int64_t first, int64_t last, N *panels);                      \
   /* A whose rows follow each other at a distance of `row`, */                                                                           \
   Left<S> by_rows(const S *a, int64_t row);                                                                                              \
-  /* and A = a^T for a [k, rows], rows of a at a distance of `row`; `scratch` has room for k * rows numbers, k rounded up to even. */    \
+  /* and A = a^T for a [k, rows], rows of a at a distance of `row`; `scratch` has room for columns_size<S>(k, rows). */    \
   Left<S> by_columns(const S *a, int64_t row, int64_t k, int64_t rows, S *scratch);                                                      \
   /* c = A B, or c += A B with `add`. Whole vectors of c are written: its rows have room for padded(n) numbers. */                       \
   void multiply(Left<S> a, int64_t rows, int64_t k, const N *panels, int64_t n, N *c, int64_t ldc, bool add, Meanwhile &meanwhile);
@@ -167,8 +170,8 @@ template <typename S> struct NormRows {
 #define WHITEBOX_LOOPS(S, N)                                                                                                              \
   /* q + q^T of an n x n matrix, in place; there is room for multiples of sixteen rows and columns, rows are `row` apart. */             \
   void add_transpose(S *q, int64_t n, int64_t row);                                                                                      \
-  /* Scores x to the map exp(scale (x - max)), which may begin where they do; returns scale max + log(sum) and hands out the inverse of the sum. */ \
-  N exp_row(S *map, N *scores, int64_t n, N scale, N &inverse);                                                                          \
+  /* Scores x to the map exp(scale (x - max)), which may begin where they do; returns scale max and hands out the sum. */ \
+  N exp_row(S *map, N *scores, int64_t n, N scale, N &sum);                                                                              \
   /* From scores s and the gradient c by the attention map: the map a = exp(scale s - lse) and q = scale a (c - delta). */               \
   void attention_gradient_row(S *q, S *a, const N *s, const N *c, int64_t n, N scale, N lse, N delta);                                   \
   N dot(const S *a, const S *b, int64_t n);                                                                                              \
@@ -194,6 +197,8 @@ WHITEBOX_LOOPS(Half, float)
 #define WHITEBOX_PLAIN_TILES(N)                                                                                                           \
   /* to = alpha a + beta b^T, rows x columns, all rows `row` apart. */                                                                    \
   void combine(N *to, const N *a, N alpha, const N *b, N beta, int64_t rows, int64_t columns, int64_t row);                              \
+  /* What exp_row has left of some rows: log(sum) is added to each logarithm, and sums become their inverses. */                          \
+  void finish_sums(N *logarithms, N *sums, int64_t n);                                                                                     \
   void pack_plain(const N *b, int64_t row, int64_t column, int64_t k, int64_t n, int64_t first, int64_t last, N *panels);                 \
   void multiply_plain(Left<N> a, int64_t rows, int64_t k, const N *panels, int64_t n, N *c, int64_t ldc, bool add, Meanwhile &meanwhile);
 

@@ -123,12 +123,9 @@ template <typename S> int64_t packed_depth(int64_t k) { return steps(k) * PAIRS 
 // As elsewhere, but with whole steps.
 void pack(const Half *b, int64_t row, int64_t column, int64_t k, int64_t n, int64_t first, int64_t last, float *panels) {
   constexpr int64_t width = WIDTH<Half>;
-  const int64_t depth = (k + 1) / 2, whole = steps(k) * PAIRS;
-  for (int64_t p = first; p < last; p++) {
-    float *to = panels + p * width * whole;
-    avx512::packing<avx512::Pairs>(b + p * width * column, row, column, k, std::min(width, n - p * width), 0, 1, to);
-    std::fill(to + depth * width, to + whole * width, 0.0f);
-  }
+  const int64_t depth = (k + 1) / 2 * width, size = steps(k) * PAIRS * width;
+  avx512::pack_panels<avx512::Pairs>(b, row, column, k, n, first, last, size, panels);
+  for (int64_t p = first; p < last; p++) std::fill(panels + p * size + depth, panels + (p + 1) * size, 0.0f);
 }
 
 // Groups of rows that are multiplied with a panel while it is in the first-level cache: a factor may be larger than the second-level one.
@@ -175,13 +172,17 @@ void product(Left<Half> a, int64_t rows, int64_t k, const float *panels, int64_t
   });
 }
 
+// What a row of a^T takes. Registers are read line by line, from lines that begin where rows do; an odd number of them falls evenly into the places of the
+// first-level cache.
+inline int64_t turned_row(int64_t k) { return (steps(k) | 1) * STEP; }
+
 // a^T by rows: pairs of rows of a [k, rows], sixteen by sixteen, turned; an odd last one is read alone.
 void turned(const Half *a, int64_t row, int64_t k, int64_t rows, Half *to) {
-  const int64_t depth = (k + 1) / 2;
+  const int64_t depth = (k + 1) / 2, line = turned_row(k) / 2;
   for (int64_t q0 = 0; q0 < depth; q0 += PAIRS)
     for (int64_t i0 = 0; i0 < rows; i0 += SIDE) {
       const int64_t pairs = std::min(PAIRS, depth - q0), count = std::min(SIDE, rows - i0);
-      avx512::turn_pairs(a + 2 * q0 * row + i0, row, k - 2 * q0, pairs, count, reinterpret_cast<float *>(to) + i0 * depth + q0, depth);
+      avx512::turn_pairs(a + 2 * q0 * row + i0, row, k - 2 * q0, pairs, count, reinterpret_cast<float *>(to) + i0 * line + q0, line);
     }
 }
 

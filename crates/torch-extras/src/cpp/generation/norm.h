@@ -36,11 +36,20 @@ template <typename How, int R, typename S, typename N> INLINE void norm_of_rows(
   for (int i = 0; i < R; i++) r.mean[row + i] = mean[i], r.rstd[row + i] = rstd[i];
 }
 
+// Asks for the line of each of `R` rows that begins at p or holds it; for number j of a row only where a line is new.
+template <int R, bool WRITTEN, typename S> INLINE void ask_for_rows(const S *p, int64_t n, int64_t j) {
+  if (p == nullptr || j % (64 / int64_t(sizeof(S))) != 0) return;
+#pragma GCC unroll 4
+  for (int i = 0; i < R; i++) __builtin_prefetch(p + i * n + j, WRITTEN);
+}
+
+// Reads and writes four rows where one is multiplied, so that it also asks for the R rows behind these: between the steps of a product is no room for so many lines.
 template <typename How, int R, typename S, typename N> INLINE void gradient_of_rows(const NormRows<S> r, int64_t row) {
   using Plain = Single<N>;
   const int64_t n = r.n;
   const N *dy = r.dy + row * r.dy_row, *mean = r.mean + row, *rstd = r.rstd + row;
   const S *x = r.x + row * n, *add = r.add == nullptr ? nullptr : r.add + row * n;
+  const S *next_add = add == nullptr ? nullptr : add + R * n;
   S *h = r.h + row * n, *to = r.dx + row * n;
   Vector<N> f[R] = {}, s[R] = {};
   over_vectors<N>(n, [&](int64_t j, auto count) __attribute__((always_inline)) {
@@ -51,6 +60,7 @@ template <typename How, int R, typename S, typename N> INLINE void gradient_of_r
       f[i] += g;
       s[i] += g * ((some<How>(x + i * n + j, count) - mean[i]) * rstd[i]);
     }
+    ask_for_rows<R, false>(x + R * n, n, j), ask_for_rows<R, false>(next_add, n, j);
   });
   N first[R], second[R];
 #pragma GCC unroll 4
@@ -67,6 +77,7 @@ template <typename How, int R, typename S, typename N> INLINE void gradient_of_r
       put_some<How>(h + i * n + j, hat * scale + shift, count);
       put_some<How>(to + i * n + j, dx, count);
     }
+    ask_for_rows<R, true>(h + R * n, n, j), ask_for_rows<R, true>(to + R * n, n, j);
     put_some<Plain>(r.by_scale + j, by_scale, count), put_some<Plain>(r.by_shift + j, by_shift, count), put_some<Plain>(r.sum + j, sum, count);
   });
 }

@@ -52,30 +52,59 @@ INLINE void pack_block(const S *b, int64_t column, int64_t k, int64_t steps, int
     for (int64_t q = 0; q < steps; q++) to[q * width + j] = unit<How>(b, 1, column, k, q, j);
 }
 
+// What it finds there for a vector of columns that begins at `at`, with the next row where k goes on.
+template <typename How, typename S> INLINE auto units(const S *at, int64_t row, bool next) {
+  if constexpr (How::steps == 1) return How::get(at);
+  else return next ? How::pairs(at, at + row) : How::last(at);
+}
+
+// Panels of columns that lie side by side: rows are read as a whole, once.
 template <typename How, typename S, typename N>
-void packing(const S *b, int64_t row, int64_t column, int64_t k, int64_t n, int64_t first, int64_t last, N *panels) {
+INLINE void pack_rows(const S *b, int64_t row, int64_t k, int64_t n, int64_t first, int64_t last, int64_t size, N *panels) {
+  constexpr int64_t width = WIDTH<S>, ahead = 12;
+  const int64_t depth = (k + How::steps - 1) / How::steps;
+  for (int64_t q = 0; q < depth; q++) {
+    // Rows that lie far apart are not foreseen by the CPU.
+    const S *at = b + How::steps * q * row, *soon = b + std::min(k - How::steps, How::steps * (q + ahead)) * row;
+    const bool next = How::steps * q + 1 < k;
+    for (int64_t p = first; p < last; p++) {
+      const int64_t begin = p * width, count = std::min(width, n - begin);
+      N *to = panels + p * size + q * width;
+      __builtin_prefetch(soon + begin);
+      if (How::steps == 2) __builtin_prefetch(soon + row + begin);
+      if (count == width) {
+#pragma GCC unroll 4
+        for (int64_t j = 0; j < width; j += LANES<N>) store(to + j, units<How>(at + begin + j, row, next));
+        continue;
+      }
+      for (int64_t j = 0; j < count; j++) to[j] = unit<How>(b + begin, row, 1, k, q, j);
+      std::fill(to + count, to + width, N(0));
+    }
+  }
+}
+
+// Panels that begin `size` numbers after each other.
+template <typename How, typename S, typename N>
+INLINE void pack_panels(const S *b, int64_t row, int64_t column, int64_t k, int64_t n, int64_t first, int64_t last, int64_t size, N *panels) {
   constexpr int64_t width = WIDTH<S>, block = 16;
   const int64_t depth = (k + How::steps - 1) / How::steps;
+  if (column == 1) return pack_rows<How>(b, row, k, n, first, last, size, panels);
   for (int64_t p = first; p < last; p++) {
     const int64_t count = std::min(width, n - p * width);
     const S *from = b + p * width * column;
-    N *to = panels + p * width * depth;
+    N *to = panels + p * size;
     if (count < width) std::memset(to, 0, depth * width * sizeof(N));
-    if (column == 1) {
-      for (int64_t q = 0; q < depth; q++) {
-        // Rows that lie far apart are not foreseen by the CPU.
-        const S *soon = from + std::min(k - 1, How::steps * (q + 12)) * row;
-        __builtin_prefetch(soon), __builtin_prefetch(soon + count - 1);
-        for (int64_t j = 0; j < count; j++) to[q * width + j] = unit<How>(from, row, 1, k, q, j);
-      }
-    } else {
-      // Sixteen steps of sixteen columns at a time, so that lines are read and written as a whole.
-      for (int64_t q0 = 0; q0 < depth; q0 += block)
-        for (int64_t j0 = 0; j0 < count; j0 += block)
-          pack_block<How>(from + How::steps * q0 + j0 * column, column, k - How::steps * q0, std::min(block, depth - q0),
-                          std::min(block, count - j0), to + q0 * width + j0);
-    }
+    // Sixteen steps of sixteen columns at a time, so that lines are read and written as a whole.
+    for (int64_t q0 = 0; q0 < depth; q0 += block)
+      for (int64_t j0 = 0; j0 < count; j0 += block)
+        pack_block<How>(from + How::steps * q0 + j0 * column, column, k - How::steps * q0, std::min(block, depth - q0),
+                        std::min(block, count - j0), to + q0 * width + j0);
   }
+}
+
+template <typename How, typename S, typename N>
+void packing(const S *b, int64_t row, int64_t column, int64_t k, int64_t n, int64_t first, int64_t last, N *panels) {
+  pack_panels<How>(b, row, column, k, n, first, last, (k + How::steps - 1) / How::steps * WIDTH<S>, panels);
 }
 
 #if BYTES == 64

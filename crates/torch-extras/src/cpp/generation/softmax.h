@@ -54,7 +54,7 @@ template <typename N, typename Work> INLINE void over_two(int64_t whole, Work &&
   if (j < whole) work(j, 0);
 }
 
-template <typename How, typename S, typename N> N exp_row(S *map, N *scores, int64_t n, N scale, N &inverse) {
+template <typename How, typename S, typename N> N exp_row(S *map, N *scores, int64_t n, N scale, N &sum) {
   constexpr int64_t lanes = LANES<N>;
   // Of the last vector some numbers mean nothing.
   const int64_t whole = (n - 1) / lanes * lanes;
@@ -70,9 +70,32 @@ template <typename How, typename S, typename N> N exp_row(S *map, N *scores, int
   Vector<N> sums[2] = {};
   over_two<N>(whole, [&](int64_t j, int chain) __attribute__((always_inline)) { sums[chain] += power(j, load(scores + j)); });
   sums[0] += power(whole, last);
-  const N sum = fold<N, Sum>(sums[0] + sums[1]);
-  inverse = N(1) / sum;
-  return scale * top + std::log(sum);
+  sum = fold<N, Sum>(sums[0] + sums[1]);
+  return scale * top;
+}
+
+// The natural logarithm of normal numbers, up to rounding: x = 2^e (1 + r), where r is between sqrt(1/2) - 1 and sqrt(2) - 1.
+INLINE Vector<float> log_of(Vector<float> x) {
+  typedef int32_t Bits __attribute__((vector_size(BYTES)));
+  constexpr int32_t least = 0x3f3504f3, fraction = 23;
+  const Bits power = ((Bits)x - least) >> fraction;
+  const Vector<float> r = (Vector<float>)((Bits)x - (power << fraction)) - 1.0f, e = __builtin_convertvector(power, Vector<float>);
+  const Vector<float> rest = polynomial(r, {8.65427512e-2f, -1.42544762e-1f, 1.49258829e-1f, -1.65798135e-1f, 1.99621322e-1f, -2.50012445e-1f, 3.33339373e-1f});
+  // ln 2 in two parts, of which e takes the first exactly.
+  return (r + (r * r * (r * rest - 0.5f) + e * -2.12194440e-4f)) + e * 0.693359375f;
+}
+INLINE Vector<double> log_of(Vector<double> x) {
+  for (int i = 0; i < LANES<double>; i++) x[i] = std::log(x[i]);
+  return x;
+}
+
+template <typename N> void finish_sums(N *logarithms, N *sums, int64_t n) {
+  using How = Single<N>;
+  over_vectors<N>(n, [&](int64_t j, auto count) __attribute__((always_inline)) {
+    const Vector<N> sum = some<How>(sums + j, count);
+    put_some<How>(logarithms + j, some<How>(logarithms + j, count) + log_of(sum), count);
+    put_some<How>(sums + j, N(1) / sum, count);
+  });
 }
 
 template <typename How, typename S, typename N>

@@ -98,6 +98,7 @@ struct Pairs : Wide {
   }
   // The last of an odd number, with zero beside it.
   INLINE float read(const Half *a, bool) { return from_bits(a->x); }
+  INLINE Vector<float> last(const Half *row) { return (Vector<float>)words(row); }
   // Two numbers in the place of one are only moved: arithmetic would change what looks like no number.
   INLINE Vector<float> spread(float x) { return Vector<float>{x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x}; }
   // Both written as the instruction: an intrinsic asks for a function compiled for CPUs that all have it.
