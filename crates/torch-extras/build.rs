@@ -24,6 +24,7 @@ fn build() -> Result<(), String> {
                 "attention",
                 "embedding",
                 "pooling",
+                "matrices",
                 "rows",
                 "rates",
                 "steps",

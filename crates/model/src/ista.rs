@@ -35,7 +35,8 @@
 use serde::{Deserialize, Serialize};
 use tch::nn::Path;
 use tch::{Device, Kind, Tensor};
-use torch_extras::rows::{self, Product};
+use torch_extras::matrices;
+use torch_extras::rows::Product;
 
 use crate::layers::{LayerNorm, Linear, uniform, without_autocast};
 use crate::probe::{Probe, Site, show};
@@ -162,8 +163,8 @@ impl Ista {
         let fits = "a matrix fits itself";
         tch::no_grad(|| match (on_tiles(d), self.config.step) {
             (true, Step::Ista) => {
-                let square = Product { coarse: kind == Kind::BFloat16, turned: false }.compute(d, d).expect(fits);
-                rows::with_transpose(-self.config.eta, &square, self.config.eta, d, 1.0).expect(fits)
+                let eta = self.config.eta;
+                matrices::gram_step(d, -eta, eta, 1.0, kind == Kind::BFloat16).expect(fits)
             }
             _ => self.operator_by_op(),
         })
@@ -230,7 +231,7 @@ fn dictionary_gradient(dictionary: &Tensor, transposed: &Tensor, eta: f64, kind:
         return (transposed - dictionary.matmul(&(transposed + transposed.tr()))) * eta;
     }
     let fits = "matrices of one size and kind";
-    let sum = rows::with_transpose(1.0, transposed, 1.0, transposed, 0.0).expect(fits);
+    let sum = matrices::with_transpose(1.0, transposed, 1.0, transposed, 0.0).expect(fits);
     let product = Product { turned: true, coarse: kind == Kind::BFloat16 }.compute(&sum, dictionary).expect(fits);
-    rows::with_transpose(eta, transposed, -eta, &product, 0.0).expect(fits)
+    matrices::with_transpose(eta, transposed, -eta, &product, 0.0).expect(fits)
 }

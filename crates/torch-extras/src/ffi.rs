@@ -127,6 +127,14 @@ unsafe extern "C" {
         diagonal: f64,
         result: *mut *mut C_tensor,
     ) -> *mut c_char;
+    pub(crate) fn te_gram_step(
+        d: *const C_tensor,
+        alpha: f64,
+        beta: f64,
+        diagonal: f64,
+        coarse: bool,
+        result: *mut *mut C_tensor,
+    ) -> *mut c_char;
     pub(crate) fn te_weight_gradient(
         g: *const C_tensor,
         h: *const C_tensor,

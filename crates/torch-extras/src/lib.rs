@@ -15,6 +15,7 @@ mod ffi;
 pub mod function;
 pub mod fused;
 pub mod heap;
+pub mod matrices;
 pub mod pooling;
 pub mod pth;
 pub mod rates;

@@ -213,22 +213,6 @@ impl Product {
     }
 }
 
-/// `alpha a + beta b^T + diagonal I`, in one pass.
-///
-/// # Shapes
-/// `a`, `b`: `[d, d]`, contiguous, on the CPU, of one kind, `Float` or `Double`.
-///
-/// # Errors
-/// Tensors that do not belong together.
-pub fn with_transpose(alpha: f64, a: &Tensor, beta: f64, b: &Tensor, diagonal: f64) -> Result<Tensor> {
-    let mut result = std::ptr::null_mut();
-    // SAFETY: live tensors, checked by the shim; on success the pointer is a new tensor that is ours.
-    unsafe {
-        check(ffi::te_with_transpose(a.as_ptr(), alpha, b.as_ptr(), beta, diagonal, &mut result))?;
-        Ok(Tensor::from_ptr(result))
-    }
-}
-
 pub(crate) fn pointer(tensor: Option<&Tensor>) -> *const torch_sys::C_tensor {
     tensor.map_or(std::ptr::null(), Tensor::as_ptr)
 }
@@ -353,21 +337,6 @@ mod tests {
     }
 
     /// Off every square, and of one number.
-    #[test]
-    fn a_matrix_and_a_transposed_one_are_added() -> Result<()> {
-        for d in [1, 16, 77, 130] {
-            for (kind, tolerance) in &KINDS[..2] {
-                let (a, b) = (wave(&[d, d], 0.3).to_kind(*kind), wave(&[d, d], 0.7).to_kind(*kind));
-                let expected = &a * -0.3 + b.tr() * 0.2 + Tensor::eye(d, (*kind, Device::Cpu));
-                assert_near(&with_transpose(-0.3, &a, 0.2, &b, 1.0)?, &expected, *tolerance, &format!("{d} {kind:?}"));
-            }
-        }
-        let (a, b) = (wave(&[3, 3], 0.3), wave(&[3, 4], 0.7));
-        assert!(with_transpose(1.0, &a, 1.0, &b, 0.0).unwrap_err().to_string().contains("transposed"));
-        assert!(with_transpose(1.0, &b, 1.0, &b, 0.0).unwrap_err().to_string().contains("square"));
-        Ok(())
-    }
-
     /// More rows than one thread takes, a result of more than one piece, none of it a multiple of a panel; and a result that is written where it belongs.
     #[test]
     fn gradients_of_large_weights_are_cut() -> Result<()> {
@@ -410,14 +379,14 @@ mod tests {
     /// The same on what older CPUs are given, in processes of their own: the choice is made when the program starts.
     #[test]
     fn lesser_cpus_compute_the_same() {
-        let rows = ["rows::tests::values", "rows::tests::gradients", "rows::tests::float", "rows::tests::a_matrix"];
+        let rows = ["rows::tests::values", "rows::tests::gradients", "rows::tests::float", "matrices::tests"];
         let others = ["attention::tests::values", "pooling::tests::values", "embedding::tests"];
         for cpu in ["any", "avx2", "avx512", "avx512_bf16"] {
             let program = std::env::current_exe().unwrap();
             let run =
                 std::process::Command::new(program).args(rows).args(others).env("WHITEBOX_CPU", cpu).output().unwrap();
             let said = String::from_utf8_lossy(&run.stdout);
-            assert!(run.status.success() && said.contains("9 passed"), "{cpu}: {said}");
+            assert!(run.status.success() && said.contains("10 passed"), "{cpu}: {said}");
         }
     }
 

@@ -89,8 +89,7 @@ template <typename S> void forward(const Shape &s, double scale, const at::Tenso
       for (int64_t i = 0; i < count; i++) logarithms[i] = tiles::exp_row(map + i * map_row, scores + i * head.wide, s.n, N(scale), sums[i]);
       tiles::finish_sums(logarithms, sums, count);
       tiles::multiply(tiles::by_rows(map, map_row), count, s.n, plain, s.p, made, head.narrow, false, meanwhile);
-      for (int64_t i = 0; i < count; i++)
-        tiles::scale_row(po + s.offset(item) + (first + i) * s.row(), made + i * head.narrow, s.p, sums[i]);
+      tiles::scale_rows(po + s.offset(item) + first * s.row(), s.row(), made, head.narrow, count, s.p, sums);
     }
   });
 }
@@ -134,7 +133,7 @@ void backward(const Shape &s, double scale, const at::Tensor &grad, const at::Te
       tiles::multiply(tiles::by_rows(q + first * head.wide, head.wide), count, s.n, plain, s.p, made, head.narrow, false, meanwhile);
       tiles::multiply(tiles::Left<S>{turned_map.a + first * turned_map.row, turned_map.row, turned_map.step}, count, s.n, plain_grads, s.p, made,
                       head.narrow, true, meanwhile);
-      for (int64_t i = 0; i < count; i++) tiles::scale_row(pd + s.offset(item) + (first + i) * s.row(), made + i * head.narrow, s.p, N(1));
+      tiles::scale_rows(pd + s.offset(item) + first * s.row(), s.row(), made, head.narrow, count, s.p, static_cast<const N *>(nullptr));
     }
   });
 }

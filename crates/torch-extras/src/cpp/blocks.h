@@ -186,10 +186,12 @@ template <typename S> at::Tensor packed(const at::Tensor &weight, int64_t row, i
         const int64_t count = by_rows ? k : columns, length = by_rows ? columns : k, distance = by_rows ? row : column;
         const N *numbers = static_cast<const N *>(from) + begin * column;
         S *rounded = memory.take<S>(k * width);
-        for (int64_t i = 0; i < count; i++) {
-          // Pieces that lie far apart are not foreseen by the CPU.
-          for (int64_t j = 0; by_rows && j < length; j += 16) __builtin_prefetch(numbers + std::min(count - 1, i + 24) * distance + j);
-          tiles::scale_row(rounded + i * length, numbers + i * distance, length, N(1));
+        // Pieces that lie far apart are not foreseen by the CPU: some are asked for while those before them are rounded.
+        constexpr int64_t some = 24, line = 16;
+        for (int64_t i = 0; i < count; i += some) {
+          for (int64_t next = i + some; by_rows && next < std::min(count, i + 2 * some); next++)
+            for (int64_t j = 0; j < length; j += line) __builtin_prefetch(numbers + next * distance + j);
+          tiles::scale_rows(rounded + i * length, length, numbers + i * distance, distance, std::min(some, count - i), length, static_cast<const N *>(nullptr));
         }
         tiles::pack(rounded, by_rows ? length : 1, by_rows ? 1 : length, k, columns, 0, 1, to + panel * size);
       });

@@ -46,7 +46,7 @@ template <typename S> void patches(const Grid &g, const at::Tensor &images, doub
     if constexpr (converts) {
       norm.to = memory.take<N>(row);
       tiles::norm_rows(norm, g.columns);
-      tiles::scale_row(to, norm.to, row, N(1));
+      tiles::scale_rows(to, row, norm.to, row, 1, row, static_cast<const N *>(nullptr));
     } else {
       norm.to = to;
       tiles::norm_rows(norm, g.columns);

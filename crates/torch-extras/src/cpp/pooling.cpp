@@ -59,7 +59,7 @@ template <typename S> struct Sample {
   const S *rows(const N *from, Scratch &memory) const {
     if constexpr (std::is_same_v<S, N>) return from;
     S *to = memory.take<S>(s.queries * s.d);
-    tiles::scale_row(to, from, s.queries * s.d, N(1));
+    tiles::scale_rows(to, s.d, from, s.d, s.queries, s.d, static_cast<const N *>(nullptr));
     return to;
   }
   // rows h^T.
@@ -96,7 +96,7 @@ void forward(const Shape &s, const at::Tensor &x, const at::Tensor &queries, con
     for (int64_t k = 0; k < s.queries; k++) lse[k] = tiles::exp_row(map + k * sample.wide, scores + k * sample.wide, s.n, N(factor), sums[k]);
     tiles::finish_sums(lse, sums, s.queries);
     const N *made = sample.gathered(map, memory);
-    for (int64_t k = 0; k < s.queries; k++) tiles::scale_row(to + k * s.d, made + k * sample.broad, s.d, sums[k]);
+    tiles::scale_rows(to, s.d, made, sample.broad, s.queries, s.d, sums);
   });
 }
 
@@ -124,8 +124,7 @@ void backward(const Shape &s, const at::Tensor &grad, const at::Tensor &x, const
       tiles::attention_gradient_row(q + at, map + at, scores + at, by_map + at, s.n, N(factor), lse[k], tiles::dot(g + k * s.d, o + k * s.d, s.d));
     }
     const N *by_queries = sample.gathered(q, memory);
-    for (int64_t k = 0; k < s.queries; k++)
-      tiles::scale_row(found.queries.data_ptr<N>() + b * rows + k * s.d, by_queries + k * sample.broad, s.d, N(1));
+    tiles::scale_rows(found.queries.data_ptr<N>() + b * rows, s.d, by_queries, sample.broad, s.queries, s.d, static_cast<const N *>(nullptr));
 
     const int64_t panels = sample.broad / tiles::WIDTH<S>;
     N *packed_queries = memory.take<N>(tiles::packed_size<S>(s.queries, s.d)), *packed_grads = memory.take<N>(tiles::packed_size<S>(s.queries, s.d));

@@ -121,7 +121,7 @@ private:
   using N = Number<S>;
   static bool panelled() { return std::is_same_v<S, N> && !tiles::takes_columns<S>(); }
   // Rows at a time: of floats that are multiplied by their parts (split.h) as many as product_split takes in one go.
-  static int64_t depth() { return panelled() ? 96 : sizeof(S) == sizeof(kernels::Half) ? 224 : 128; }
+  static int64_t depth() { return panelled() ? 96 : sizeof(S) == sizeof(kernels::Half) ? 288 : 128; }
   int64_t wide() const { return tiles::padded<S>(cut.broad); }
   int64_t turned_size() const {
     return panelled() ? depth() * tiles::padded<S>(cut.high) : tiles::columns_size<S>(depth(), cut.high);
@@ -368,17 +368,6 @@ void backward(const Rows &r, const at::Tensor &dy, const at::Tensor *out, const 
   found.scale = total.select(0, 0), found.shift = total.select(0, 1), found.sum = total.select(0, 2);
 }
 
-// alpha a + beta b^T, and `diagonal` more on the diagonal; side x side. By squares, so that whole lines of b are read.
-template <typename N> void with_transpose(int64_t side, const N *a, double alpha, const N *b, double beta, double diagonal, N *to) {
-  constexpr int64_t SQUARE = 64;
-  const int64_t across = (side + SQUARE - 1) / SQUARE;
-  over_blocks(across * across, 1, 0, [&](int64_t item, int64_t, Scratch &) {
-    const int64_t i = item / across * SQUARE, j = item % across * SQUARE, at = i * side + j;
-    tiles::combine(to + at, a + at, N(alpha), b + j * side + i, N(beta), std::min(SQUARE, side - i), std::min(SQUARE, side - j), side);
-    for (int64_t t = 0; i == j && t < std::min(SQUARE, side - i); t++) to[at + t * side + t] += N(diagonal);
-  });
-}
-
 at::Tensor *given(at::Tensor &&t) { return new at::Tensor(std::move(t)); }
 
 } // namespace
@@ -448,24 +437,6 @@ char *te_weight_gradient(const at::Tensor *g, const at::Tensor *h, bool turned, 
     };
     if (coarse && h->scalar_type() == at::kFloat && tiles::halves_are_fast()) product(kernels::Coarse());
     else by_kind(h->scalar_type(), "rows", product);
-  });
-}
-
-char *te_with_transpose(const at::Tensor *a, double alpha, const at::Tensor *b, double beta, double diagonal, at::Tensor **result) {
-  return guarded([&] {
-    at::AutoDispatchBelowADInplaceOrView no_autograd;
-    TORCH_CHECK(a->dim() == 2 && a->size(0) == a->size(1), "a square matrix is expected, found ", a->sizes());
-    check(a, "the matrix", a->sizes(), a->scalar_type());
-    check(b, "the matrix to be transposed", a->sizes(), a->scalar_type());
-    auto made = at::empty_like(*a);
-    const auto combine = [&](auto number) {
-      using N = decltype(number);
-      with_transpose<N>(a->size(0), a->data_ptr<N>(), alpha, b->data_ptr<N>(), beta, diagonal, made.template data_ptr<N>());
-    };
-    TORCH_CHECK(a->scalar_type() == at::kFloat || a->scalar_type() == at::kDouble, "a Float or Double matrix is expected, found ", a->scalar_type());
-    if (a->scalar_type() == at::kFloat) combine(float());
-    else combine(double());
-    *result = given(std::move(made));
   });
 }
 

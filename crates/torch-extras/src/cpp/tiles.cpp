@@ -79,7 +79,7 @@ template <typename S> struct Functions {
   void (*finish_sums)(Number<S> *, Number<S> *, int64_t);
   void (*attention_gradient_row)(S *, S *, const Number<S> *, const Number<S> *, int64_t, Number<S>, Number<S>, Number<S>);
   Number<S> (*dot)(const S *, const S *, int64_t);
-  void (*scale_row)(S *, const Number<S> *, int64_t, Number<S>);
+  void (*scale_rows)(S *, int64_t, const Number<S> *, int64_t, int64_t, int64_t, const Number<S> *);
   void (*finish_row)(S *, const Number<S> *, const Number<S> *, const S *, int64_t, bool);
   void (*norm_rows)(const NormedRows<S> &, int64_t);
   void (*norm_gradient)(const NormRows<S> &, int64_t);
@@ -178,7 +178,9 @@ template <typename S> Left<S> columns(const S *a, int64_t row, int64_t k, int64_
     chosen<S>.attention_gradient_row(q, a, s, c, n, scale, lse, delta); \
   } \
   N dot(const S *a, const S *b, int64_t n) { return chosen<S>.dot(a, b, n); } \
-  void scale_row(S *to, const N *from, int64_t n, N factor) { chosen<S>.scale_row(to, from, n, factor); } \
+  void scale_rows(S *to, int64_t to_row, const N *from, int64_t from_row, int64_t rows, int64_t n, const N *factors) { \
+    chosen<S>.scale_rows(to, to_row, from, from_row, rows, n, factors); \
+  } \
   void finish_row(S *to, const N *from, const N *bias, const S *residual, int64_t n, bool relu) { \
     chosen<S>.finish_row(to, from, bias, residual, n, relu); \
   } \

@@ -175,8 +175,8 @@ template <typename S> struct NormRows {
   /* From scores s and the gradient c by the attention map: the map a = exp(scale s - lse) and q = scale a (c - delta). */               \
   void attention_gradient_row(S *q, S *a, const N *s, const N *c, int64_t n, N scale, N lse, N delta);                                   \
   N dot(const S *a, const S *b, int64_t n);                                                                                              \
-  /* to = factor from. */                                                                                                                \
-  void scale_row(S *to, const N *from, int64_t n, N factor);                                                                             \
+  /* to = factor from for rows of n numbers, each with its own factor, or 1 for all where `factors` is null. */                           \
+  void scale_rows(S *to, int64_t to_row, const N *from, int64_t from_row, int64_t rows, int64_t n, const N *factors);                      \
   /* to = from + bias + residual, negative numbers to zero where `relu`; bias and residual may be null. */                               \
   void finish_row(S *to, const N *from, const N *bias, const S *residual, int64_t n, bool relu);                                         \
   void norm_rows(const NormedRows<S> &r, int64_t rows);                                                                  \
@@ -195,7 +195,7 @@ WHITEBOX_LOOPS(Half, float)
 
 // Of numbers themselves. Products with panels that are [k][WIDTH] on every CPU, for what is made in them or taken from them.
 #define WHITEBOX_PLAIN_TILES(N)                                                                                                           \
-  /* to = alpha a + beta b^T, rows x columns, all rows `row` apart. */                                                                    \
+  /* to = alpha a + beta b^T, rows x columns, all rows `row` apart; a may be null, or `to`. */                                                                  \
   void combine(N *to, const N *a, N alpha, const N *b, N beta, int64_t rows, int64_t columns, int64_t row);                              \
   /* What exp_row has left of some rows: log(sum) is added to each logarithm, and sums become their inverses. */                          \
   void finish_sums(N *logarithms, N *sums, int64_t n);                                                                                     \

@@ -15,7 +15,7 @@ namespace CPU {
 template <typename S, typename How = std::conditional_t<std::is_same_v<S, Half>, Wide, Single<S>>> constexpr Functions<S> functions() {
   using N = Number<S>;
   return {packing<How, S, N>,  product<How, N>,       add_transpose<How, S>,  exp_row<How, S, N>,  finish_sums<N>,       attention_gradient_row<How, S, N>,
-          dot<How, S, N>,      scale_row<How, S, N>,  finish_row<How, S, N>, norm_rows<How, S, N>, norm_gradient<How, S, N>,
+          dot<How, S, N>,      scale_rows<How, S, N>, finish_row<How, S, N>, norm_rows<How, S, N>, norm_gradient<How, S, N>,
           combine<N>};
 }
 

@@ -163,7 +163,7 @@ template <typename How, typename S> void add_transpose(S *q, int64_t n, int64_t 
     for (int64_t j = 0; j <= i; j++) q[i * row + j] = q[j * row + i] = q[i * row + j] + q[j * row + i];
 }
 
-// to = alpha a + beta b^T, square by square.
+// to = alpha a + beta b^T, square by square; a may be null.
 template <typename N> void combine(N *to, const N *a, N alpha, const N *b, N beta, int64_t rows, int64_t columns, int64_t row) {
   constexpr int64_t SIDE = 16;
   for (int64_t i = 0; i < rows; i += SIDE)
@@ -178,12 +178,12 @@ template <typename N> void combine(N *to, const N *a, N alpha, const N *b, N bet
           for (int t = 0; t < SIDE; t++) v[t] = load(from + t * row);
           turn(v);
 #pragma GCC unroll 16
-          for (int t = 0; t < SIDE; t++) store(to + at + t * row, alpha * load(a + at + t * row) + beta * v[t]);
+          for (int t = 0; t < SIDE; t++) store(to + at + t * row, a == nullptr ? beta * v[t] : alpha * load(a + at + t * row) + beta * v[t]);
           continue;
         }
       }
 #endif
       for (int64_t t = 0; t < height; t++)
-        for (int64_t u = 0; u < width; u++) to[at + t * row + u] = alpha * a[at + t * row + u] + beta * from[u * row + t];
+        for (int64_t u = 0; u < width; u++) to[at + t * row + u] = (a == nullptr ? N(0) : alpha * a[at + t * row + u]) + beta * from[u * row + t];
     }
 }

@@ -44,8 +44,11 @@ template <typename How, typename S, typename N> N dot(const S *a, const S *b, in
   return fold<N, Sum>(sum);
 }
 
-template <typename How, typename S, typename N> void scale_row(S *to, const N *from, int64_t n, N factor) {
-  over_vectors<N>(n, [&](int64_t j, auto count) __attribute__((always_inline)) { put_some<How>(to + j, factor * some<Single<N>>(from + j, count), count); });
+template <typename How, typename S, typename N> void scale_rows(S *to, int64_t to_row, const N *from, int64_t from_row, int64_t rows, int64_t n, const N *factors) {
+  for (int64_t i = 0; i < rows; i++, to += to_row, from += from_row) {
+    const N factor = factors == nullptr ? N(1) : factors[i];
+    over_vectors<N>(n, [&](int64_t j, auto count) __attribute__((always_inline)) { put_some<How>(to + j, factor * some<Single<N>>(from + j, count), count); });
+  }
 }
 
 template <typename How, typename S, typename N> void finish_row(S *to, const N *from, const N *bias, const S *residual, int64_t n, bool relu) {

@@ -101,10 +101,10 @@ template <typename N> void finish_sums(N *logarithms, N *sums, int64_t n) {
 template <typename How, typename S, typename N>
 void attention_gradient_row(S *q, S *a, const N *s, const N *c, int64_t n, N scale, N lse, N delta) {
   constexpr int64_t lanes = LANES<N>;
-  const N binary = scale * N(LOG2_E), level = lse * N(LOG2_E);
+  const N binary = scale * N(LOG2_E), level = lse * N(LOG2_E), pull = scale * delta;
   for (int64_t j = 0; j < n; j += lanes) {
     const Vector<N> map = exp2_of<S>(binary * load(s + j) - level);
-    How::put(q + j, scale * map * (load(c + j) - delta));
+    How::put(q + j, map * (scale * load(c + j) - pull));
     How::put(a + j, map);
   }
 }
