@@ -114,6 +114,12 @@ pub fn computing_kind(z: &Tensor) -> Kind {
     Autocast::kind(z.device()).ok().flatten().unwrap_or_else(|| z.kind())
 }
 
+/// A weight as products of `kind` on the CPU take it: in the `number`s that its sums are taken in as it is, for they round it themselves, which is cheaper than a
+/// tensor of rounded ones.
+pub(crate) fn factor(weight: &Tensor, kind: Kind, number: Kind) -> Tensor {
+    if weight.kind() == number { weight.shallow_clone() } else { weight.to_kind(kind) }
+}
+
 /// Switches autocast off for the guard's life; none is needed where there is none.
 pub fn without_autocast(device: Device) -> Option<Autocast> {
     Autocast::new(device, Kind::BFloat16, false).ok()

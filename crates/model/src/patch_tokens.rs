@@ -16,7 +16,7 @@ use torch_extras::function;
 use torch_extras::rows::{Map, weight_gradient};
 
 use crate::embed::Grid;
-use crate::layers::{LayerNorm, Linear, without_autocast};
+use crate::layers::{LayerNorm, Linear, factor, without_autocast};
 
 /// What the operation is made of.
 pub(crate) struct Parts<'a> {
@@ -82,7 +82,7 @@ impl Parts<'_> {
         let number = if kind == Kind::BFloat16 { Kind::Float } else { kind };
         let as_numbers = |t: &Tensor| t.to_kind(number).contiguous();
         let h = patches(&as_numbers(images), grid.patch, self.eps, kind).expect(fits);
-        let weight = self.map.weight.to_kind(if self.map.weight.kind() == number { number } else { kind }).contiguous();
+        let weight = factor(&self.map.weight, kind, number).contiguous();
         let bias = self.map.bias.as_ref().map(as_numbers);
         let x = Map { bias: bias.as_ref(), ..Map::new(&weight) }.forward(&h).expect(fits).0;
         let (scale, shift) = self.norm.affine.as_ref().map(|(s, t)| (as_numbers(s), as_numbers(t))).expect(fits);

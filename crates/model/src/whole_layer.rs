@@ -13,7 +13,7 @@
 //! ```
 //!
 //! `out` is the next layer's `z`, so that it takes no memory of its own, and the signs that the ReLU's gradient asks for stand in it. `M` and the way
-//! from `dM^T` to `dD` are in [`ista`](crate::ista). Under autocast to bf16 tokens are bf16 from layer to layer.
+//! from `dM^T` to `dD` are in [`ista`](crate::ista). Under autocast to bf16 tokens are bf16 from layer to layer; weights are kept as they are.
 //! Values and gradients are held against the layer op by op in tests/forms.rs.
 
 use tch::{Kind, Tensor};
@@ -21,7 +21,7 @@ use torch_extras::rows::{Back, Map, Norm, weight_gradient};
 use torch_extras::{attention, function};
 
 use crate::ista::Ista;
-use crate::layers::{LayerNorm, Linear, computing_kind, without_autocast};
+use crate::layers::{LayerNorm, Linear, computing_kind, factor, without_autocast};
 use crate::mssa::{Mssa, attention_fits};
 use crate::probe::{Probe, Site, show};
 
@@ -91,8 +91,7 @@ impl Parts<'_> {
         let Parts { norm1, mssa, output, norm2, ista } = *self;
         let fits = "`fit` has looked at the shapes";
         let to_number = |t: &Tensor| t.to_kind(number);
-        // Products round weights themselves, which is cheaper than a tensor of them.
-        let factor = |t: &Tensor| if t.kind() == number { t.shallow_clone() } else { t.to_kind(kind) };
+        let factor = |t: &Tensor| factor(t, kind, number);
         let (step, threshold) = match &ista.kept {
             Some(kept) => (factor(&kept.weight), kept.bias.as_ref().map(to_number)),
             None => (factor(&ista.operator(kind)), Some(to_number(&ista.threshold()))),

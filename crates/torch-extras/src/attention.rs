@@ -61,12 +61,18 @@ mod tests {
 
     use super::*;
 
-    /// The formula, through autograd.
-    fn plain(w: &Tensor, heads: i64, scale: f64) -> Tensor {
+    /// The heads' tokens and their scores.
+    fn scores(w: &Tensor, heads: i64, scale: f64) -> (Tensor, Tensor) {
         let (b, n, kp) = w.size3().unwrap();
         let z = w.view([b, n, heads, kp / heads]).transpose(1, 2);
-        let map = (z.matmul(&z.transpose(-2, -1)) * scale).softmax(-1, None::<Kind>);
-        map.matmul(&z).transpose(1, 2).reshape([b, n, kp])
+        let scores = z.matmul(&z.transpose(-2, -1)) * scale;
+        (z, scores)
+    }
+
+    /// The formula, through autograd.
+    fn plain(w: &Tensor, heads: i64, scale: f64) -> Tensor {
+        let (z, scores) = scores(w, heads, scale);
+        scores.softmax(-1, None::<Kind>).matmul(&z).transpose(1, 2).reshape(w.size())
     }
 
     fn wave(shape: [i64; 3], salt: f64) -> Tensor {
@@ -95,6 +101,22 @@ mod tests {
                 assert!(error(&out, &expected.detach()) < tolerance, "{kind:?} {shape:?}: {}", error(&out, &expected));
                 let found = error(&gradient, &exact.grad());
                 assert!(found < tolerance, "gradient, {kind:?} {shape:?}: {found}");
+                let sums = scores(&exact.detach(), heads, scale).1.logsumexp([-1i64].as_slice(), false);
+                assert!(error(&logarithms, &sums) < tolerance, "logarithms, {kind:?} {shape:?}");
+            }
+        }
+        Ok(())
+    }
+
+    /// One token that is broken breaks all that meet it.
+    #[test]
+    fn values_that_are_no_numbers_stay_none() -> Result<()> {
+        for kind in [Kind::Double, Kind::Float, Kind::BFloat16] {
+            let w = wave([1, 40, 8], 0.3).to_kind(kind);
+            let _ = w.select(1, 3).fill_(f64::NAN);
+            let (out, logarithms) = subspace_attention(&w, 2, 1.0)?;
+            for found in [out, logarithms] {
+                assert!(!bool::try_from(found.isfinite().any()).unwrap(), "{kind:?}");
             }
         }
         Ok(())

@@ -48,6 +48,7 @@ mod tests {
 
     const KINDS: [(Kind, f64); 2] = [(Kind::Double, 1e-12), (Kind::Float, 1e-5)];
 
+    /// Off every square, and of one number.
     #[test]
     fn a_matrix_and_a_transposed_one_are_added() -> Result<()> {
         for d in [1, 16, 77, 130] {

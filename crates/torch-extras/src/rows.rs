@@ -285,7 +285,7 @@ mod tests {
     /// The last of them with a factor that is larger than a part of a core's cache, for which strips are higher.
     #[test]
     fn gradients_are_those_of_autograd() -> Result<()> {
-        for (k, n, rows) in [(24, 40, [1, 1]), (24, 40, [5, 900]), (460, 470, [3, 101])] {
+        for (k, n, rows) in [(24, 40, [1, 1]), (24, 40, [5, 900]), (37, 41, [2, 30]), (460, 470, [3, 101])] {
             let leaf = |t: Tensor| t.set_requires_grad(true);
             let (x, w) = (leaf(wave(&[rows[0], rows[1], k], 0.1)), leaf(wave(&[n, k], 0.2)));
             let (scale, shift) = (leaf(wave(&[k], 0.5)), leaf(wave(&[k], 0.6)));
@@ -317,6 +317,8 @@ mod tests {
                         add: Some(&addk),
                     };
                     let found = back.backward(&dyk)?;
+                    let rounded_later = Back { weight: &number(&wk), ..back }.backward(&dyk)?;
+                    assert_eq!(rounded_later.x, found.x, "a weight in the kind of sums");
                     let g = found.g.as_ref().unwrap_or(&dyk).reshape([-1, n]).to_kind(Kind::Double);
                     let by_weight = g.tr().matmul(&found.h.reshape([-1, k]).to_kind(Kind::Double));
                     let own = weight_gradient(found.g.as_ref().unwrap_or(&dyk), &found.h)?;
@@ -336,7 +338,6 @@ mod tests {
         Ok(())
     }
 
-    /// Off every square, and of one number.
     /// More rows than one thread takes, a result of more than one piece, none of it a multiple of a panel; and a result that is written where it belongs.
     #[test]
     fn gradients_of_large_weights_are_cut() -> Result<()> {
@@ -386,7 +387,7 @@ mod tests {
             let run =
                 std::process::Command::new(program).args(rows).args(others).env("WHITEBOX_CPU", cpu).output().unwrap();
             let said = String::from_utf8_lossy(&run.stdout);
-            assert!(run.status.success() && said.contains("10 passed"), "{cpu}: {said}");
+            assert!(run.status.success() && said.contains("11 passed"), "{cpu}: {said}");
         }
     }
 
@@ -400,6 +401,25 @@ mod tests {
                 let (y, _) = Map { relu: true, ..Map::new(&w) }.forward(&x)?;
                 assert!(!bool::try_from(y.isfinite().any()).unwrap(), "{kind:?} {broken}");
             }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn no_rows_have_no_gradients() -> Result<()> {
+        let (none, w, s) = (wave(&[0, 4], 0.0), wave(&[4, 4], 0.0), wave(&[4], 0.0));
+        let statistics = wave(&[0], 0.0);
+        let back = Back {
+            out: None,
+            weight: &w,
+            x: &none,
+            statistics: (&statistics, &statistics),
+            affine: (&s, &s),
+            add: None,
+        };
+        let found = back.backward(&none)?;
+        for sum in [found.scale, found.shift, found.sum] {
+            assert_eq!(sum, s.zeros_like());
         }
         Ok(())
     }

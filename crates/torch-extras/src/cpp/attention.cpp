@@ -85,9 +85,9 @@ template <typename S> void forward(const Shape &s, double scale, const at::Tenso
     for (int64_t first = 0; first < s.n; first += height) {
       const int64_t count = std::min(height, s.n - first);
       head.scores(rows + first * s.row(), count, turned, scores, meanwhile);
-      N sums[tiles::HEIGHT], *logarithms = lse + item * s.n + first;
-      for (int64_t i = 0; i < count; i++) logarithms[i] = tiles::exp_row(map + i * map_row, scores + i * head.wide, s.n, N(scale), sums[i]);
-      tiles::finish_sums(logarithms, sums, count);
+      N sums[tiles::HEIGHT], *found = lse + item * s.n + first;
+      for (int64_t i = 0; i < count; i++) found[i] = tiles::exp_row(map + i * map_row, scores + i * head.wide, s.n, N(scale), sums[i]);
+      tiles::finish_sums(found, sums, count);
       tiles::multiply(tiles::by_rows(map, map_row), count, s.n, plain, s.p, made, head.narrow, false, meanwhile);
       tiles::scale_rows(po + s.offset(item) + first * s.row(), s.row(), made, head.narrow, count, s.p, sums);
     }
@@ -133,7 +133,7 @@ void backward(const Shape &s, double scale, const at::Tensor &grad, const at::Te
       tiles::multiply(tiles::by_rows(q + first * head.wide, head.wide), count, s.n, plain, s.p, made, head.narrow, false, meanwhile);
       tiles::multiply(tiles::Left<S>{turned_map.a + first * turned_map.row, turned_map.row, turned_map.step}, count, s.n, plain_grads, s.p, made,
                       head.narrow, true, meanwhile);
-      tiles::scale_rows(pd + s.offset(item) + first * s.row(), s.row(), made, head.narrow, count, s.p, static_cast<const N *>(nullptr));
+      tiles::scale_rows(pd + s.offset(item) + first * s.row(), s.row(), made, head.narrow, count, s.p, nullptr);
     }
   });
 }

@@ -10,6 +10,7 @@
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/zeros.h>
 
 #include <algorithm>
 #include <atomic>
@@ -156,6 +157,7 @@ public:
   }
   // When all are done: [3, n].
   at::Tensor total() const {
+    if (blocks == 0) return at::zeros({3, size / 3}, sums.options());
     for (int64_t first = SOME; first < blocks; first += SOME) add(of(0), of(first));
     return sums.select(0, 0).clone();
   }
@@ -191,7 +193,7 @@ template <typename S> at::Tensor packed(const at::Tensor &weight, int64_t row, i
         for (int64_t i = 0; i < count; i += some) {
           for (int64_t next = i + some; by_rows && next < std::min(count, i + 2 * some); next++)
             for (int64_t j = 0; j < length; j += line) __builtin_prefetch(numbers + next * distance + j);
-          tiles::scale_rows(rounded + i * length, length, numbers + i * distance, distance, std::min(some, count - i), length, static_cast<const N *>(nullptr));
+          tiles::scale_rows(rounded + i * length, length, numbers + i * distance, distance, std::min(some, count - i), length, nullptr);
         }
         tiles::pack(rounded, by_rows ? length : 1, by_rows ? 1 : length, k, columns, 0, 1, to + panel * size);
       });

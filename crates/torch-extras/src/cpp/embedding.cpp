@@ -46,7 +46,7 @@ template <typename S> void patches(const Grid &g, const at::Tensor &images, doub
     if constexpr (converts) {
       norm.to = memory.take<N>(row);
       tiles::norm_rows(norm, g.columns);
-      tiles::scale_rows(to, row, norm.to, row, 1, row, static_cast<const N *>(nullptr));
+      tiles::scale_rows(to, row, norm.to, row, 1, row, nullptr);
     } else {
       norm.to = to;
       tiles::norm_rows(norm, g.columns);

@@ -3,7 +3,7 @@
 //   with_transpose   alpha a + beta b^T + diagonal I
 //   gram_step        alpha d^T d + beta d^T + diagonal I
 //
-// By squares, so that whole lines of what is transposed are read. d^T d is symmetric: what lies above its diagonal is never computed.
+// By squares, so that whole lines of what is transposed are read. d^T d is symmetric: of its squares those above the diagonal are never computed.
 
 #include "blocks.h"
 #include "border.h"
@@ -33,18 +33,20 @@ template <typename N> void with_transpose(int64_t side, const N *a, double alpha
   });
 }
 
-// The squares of d^T d on and below the diagonal. Products take numbers as S.
+// The squares of d^T d on and below the diagonal. Products take numbers as S, which is not bf16.
 template <typename S, typename N> void lower_gram(int64_t side, const at::Tensor &d, N *to) {
   const auto panels = packed<S>(d, side, 1, side, side);
   const S *from = static_cast<const S *>(d.const_data_ptr());
-  // Rows that end with their square: as many of a packed factor as they take.
-  over_blocks(side, SQUARE, piece<S>(tiles::columns_size<S>(side, SQUARE)) + piece<N>(SQUARE * tiles::padded<S>(side)), [&](int64_t first, int64_t last, Scratch &memory) {
-    const int64_t rows = last - first, wide = tiles::padded<S>(last);
-    S *turned = memory.take<S>(tiles::columns_size<S>(side, rows));
+  // Fewer rows at a time where there would be too few for all threads.
+  const int64_t height = side >= 2 * SQUARE * at::get_num_threads() ? SQUARE : SQUARE / 2;
+  over_blocks(side, height, piece<N>(height * tiles::padded<S>(side)), [&](int64_t first, int64_t last, Scratch &memory) {
+    // To the end of the square on the diagonal.
+    const int64_t rows = last - first, columns = std::min(side, (last + SQUARE - 1) / SQUARE * SQUARE), wide = tiles::padded<S>(columns);
     N *made = memory.take<N>(rows * wide);
     tiles::Meanwhile nothing;
-    tiles::multiply(tiles::by_columns(from + first, side, side, rows, turned), rows, side, panels.template data_ptr<N>(), last, made, wide, false, nothing);
-    for (int64_t i = 0; i < rows; i++) std::memcpy(to + (first + i) * side, made + i * wide, last * sizeof(N));
+    const auto left = tiles::by_columns(from + first, side, side, rows, static_cast<S *>(nullptr));
+    tiles::multiply(left, rows, side, panels.template data_ptr<N>(), columns, made, wide, false, nothing);
+    for (int64_t i = 0; i < rows; i++) std::memcpy(to + (first + i) * side, made + i * wide, columns * sizeof(N));
   });
 }
 

@@ -12,7 +12,6 @@
 
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
-#include <ATen/ops/zeros.h>
 
 namespace {
 
@@ -59,7 +58,7 @@ template <typename S> struct Sample {
   const S *rows(const N *from, Scratch &memory) const {
     if constexpr (std::is_same_v<S, N>) return from;
     S *to = memory.take<S>(s.queries * s.d);
-    tiles::scale_rows(to, s.d, from, s.d, s.queries, s.d, static_cast<const N *>(nullptr));
+    tiles::scale_rows(to, s.d, from, s.d, s.queries, s.d, nullptr);
     return to;
   }
   // rows h^T.
@@ -124,7 +123,7 @@ void backward(const Shape &s, const at::Tensor &grad, const at::Tensor &x, const
       tiles::attention_gradient_row(q + at, map + at, scores + at, by_map + at, s.n, N(factor), lse[k], tiles::dot(g + k * s.d, o + k * s.d, s.d));
     }
     const N *by_queries = sample.gathered(q, memory);
-    tiles::scale_rows(found.queries.data_ptr<N>() + b * rows, s.d, by_queries, sample.broad, s.queries, s.d, static_cast<const N *>(nullptr));
+    tiles::scale_rows(found.queries.data_ptr<N>() + b * rows, s.d, by_queries, sample.broad, s.queries, s.d, nullptr);
 
     const int64_t panels = sample.broad / tiles::WIDTH<S>;
     N *packed_queries = memory.take<N>(tiles::packed_size<S>(s.queries, s.d)), *packed_grads = memory.take<N>(tiles::packed_size<S>(s.queries, s.d));

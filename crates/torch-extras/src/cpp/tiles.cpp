@@ -210,7 +210,7 @@ template <typename S> int64_t packed_size(int64_t k, int64_t n) {
   return (on_amx<S>() ? amx::packed_depth<S>(k) : paired<S>() ? (k + 1) / 2 : k) * padded<S>(n);
 }
 template <typename S> int64_t columns_size(int64_t k, int64_t rows) {
-  return !is_half<S> ? 0 : on_amx<S>() ? amx::turned_row(k) * rows : (k + 1) / 2 * 2 * rows;
+  return !paired<S>() ? 0 : on_amx<S>() ? amx::turned_row(k) * rows : (k + 1) / 2 * 2 * rows;
 }
 #else
 template <typename S> int64_t columns_size(int64_t, int64_t) { return 0; }

@@ -65,13 +65,15 @@ INLINE void pack_rows(const S *b, int64_t row, int64_t k, int64_t n, int64_t fir
   const int64_t depth = (k + How::steps - 1) / How::steps;
   for (int64_t q = 0; q < depth; q++) {
     // Rows that lie far apart are not foreseen by the CPU.
-    const S *at = b + How::steps * q * row, *soon = b + std::min(k - How::steps, How::steps * (q + ahead)) * row;
+    const S *at = b + How::steps * q * row, *soon = b + std::max<int64_t>(0, std::min(k - How::steps, How::steps * (q + ahead))) * row;
     const bool next = How::steps * q + 1 < k;
     for (int64_t p = first; p < last; p++) {
       const int64_t begin = p * width, count = std::min(width, n - begin);
       N *to = panels + p * size + q * width;
-      __builtin_prefetch(soon + begin);
-      if (How::steps == 2) __builtin_prefetch(soon + row + begin);
+      for (int64_t j = 0; j < count; j += 64 / int64_t(sizeof(S))) {
+        __builtin_prefetch(soon + begin + j);
+        if (How::steps == 2) __builtin_prefetch(soon + row + begin + j);
+      }
       if (count == width) {
 #pragma GCC unroll 4
         for (int64_t j = 0; j < width; j += LANES<N>) store(to + j, units<How>(at + begin + j, row, next));

@@ -74,7 +74,7 @@ template <typename How, typename S, typename N> N exp_row(S *map, N *scores, int
   return scale * top;
 }
 
-// The natural logarithm of normal numbers, up to rounding: x = 2^e (1 + r), where r is between sqrt(1/2) - 1 and sqrt(2) - 1.
+// The natural logarithm of normal numbers above zero, up to rounding: x = 2^e (1 + r), where r is between sqrt(1/2) - 1 and sqrt(2) - 1.
 INLINE Vector<float> log_of(Vector<float> x) {
   typedef int32_t Bits __attribute__((vector_size(BYTES)));
   constexpr int32_t least = 0x3f3504f3, fraction = 23;
@@ -82,7 +82,9 @@ INLINE Vector<float> log_of(Vector<float> x) {
   const Vector<float> r = (Vector<float>)((Bits)x - (power << fraction)) - 1.0f, e = __builtin_convertvector(power, Vector<float>);
   const Vector<float> rest = polynomial(r, {8.65427512e-2f, -1.42544762e-1f, 1.49258829e-1f, -1.65798135e-1f, 1.99621322e-1f, -2.50012445e-1f, 3.33339373e-1f});
   // ln 2 in two parts, of which e takes the first exactly.
-  return (r + (r * r * (r * rest - 0.5f) + e * -2.12194440e-4f)) + e * 0.693359375f;
+  const Vector<float> log = (r + (r * r * (r * rest - 0.5f) + e * -2.12194440e-4f)) + e * 0.693359375f;
+  // What is infinite or no number stays so.
+  return x < std::numeric_limits<float>::infinity() ? log : x;
 }
 INLINE Vector<double> log_of(Vector<double> x) {
   for (int i = 0; i < LANES<double>; i++) x[i] = std::log(x[i]);
