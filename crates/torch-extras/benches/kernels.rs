@@ -2,7 +2,7 @@
 //!
 //! `attention` and `attention_backward` against fused attention with one tensor for all three inputs; `map` (LayerNorm, product, bias, residual, ReLU) and
 //! `back` (ReLU, product and LayerNorm backwards) against the same ops one by one; `weight_gradient` against a transposed product; `patches`, `tokens` and `pooling`, the
-//! two ends of a classifier, against the ops that they are. `steps` stand for what takes some forty operations.
+//! two ends of a classifier, against the ops that they are; `operator`, a dictionary's M, against a symmetric product and what is added to it. `steps` stand for what takes some forty operations.
 
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use tch::{Device, Kind, Tensor};
 use torch_extras::attention::{subspace_attention, subspace_attention_backward};
 use torch_extras::embedding::{TokenNorm, patches};
 use torch_extras::heap::keep_freed_blocks;
+use torch_extras::matrices::gram_step;
 use torch_extras::pooling::Pooling;
 use torch_extras::rows::{Back, Map, Norm, weight_gradient};
 use torch_extras::steps::{Bases, attention_alignment, place, sparsity_alignment};
@@ -160,6 +161,19 @@ fn ends(c: &mut Criterion) {
     }
 }
 
+/// For float32 products and for bf16 ones.
+fn operator(c: &mut Criterion) {
+    let d = normal(&[D, D], Kind::Float);
+    for kind in [Kind::Float, Kind::BFloat16] {
+        let mut group = group(c, kind, "operator", D * D * D);
+        let own = || gram_step(&d, -0.1, 0.1, 1.0, kind == Kind::BFloat16).expect("the shapes fit");
+        group.bench_function("own", |b| b.iter(own));
+        let identity = Tensor::eye(D, (Kind::Float, Device::Cpu));
+        group.bench_function("libtorch", |b| b.iter(|| &identity + (d.tr() - d.tr().matmul(&d)) * 0.1));
+        group.finish();
+    }
+}
+
 /// What the halves of a layer are measured by; a sample is one element.
 fn steps(c: &mut Criterion) {
     let [z, end, added, uz] = [0; 4].map(|_| normal(&[BATCH, TOKENS, D], Kind::Float));
@@ -175,5 +189,5 @@ fn steps(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, attention, rows, ends, steps);
+criterion_group!(benches, attention, rows, ends, operator, steps);
 criterion_main!(benches);
