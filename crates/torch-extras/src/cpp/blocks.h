@@ -140,6 +140,9 @@ template <typename Work> void over_blocks(int64_t items, int64_t block, size_t b
   });
 }
 
+// to += more.
+template <typename N> void add_to(N *to, const N *more, int64_t n) { tiles::finish_row(to, to, static_cast<const N *>(nullptr), more, n, false); }
+
 // Sums of three kinds over rows of n numbers, taken by every block for itself. Whoever is done last with some neighbours adds theirs, which lie in its cache as a rule,
 // and the rest is added in the end: in the blocks' order, whoever took them.
 template <typename N> class BlockSums {
@@ -153,18 +156,17 @@ public:
   void done(int64_t block) {
     if (--missing[block / SOME] > 0) return;
     const int64_t first = block / SOME * SOME;
-    for (int64_t other = first + 1; other < std::min(first + SOME, blocks); other++) add(of(first), of(other));
+    for (int64_t other = first + 1; other < std::min(first + SOME, blocks); other++) add_to(of(first), of(other), size);
   }
   // When all are done: [3, n].
   at::Tensor total() const {
     if (blocks == 0) return at::zeros({3, size / 3}, sums.options());
-    for (int64_t first = SOME; first < blocks; first += SOME) add(of(0), of(first));
+    for (int64_t first = SOME; first < blocks; first += SOME) add_to(of(0), of(first), size);
     return sums.select(0, 0).clone();
   }
 
 private:
   static constexpr int64_t SOME = 8;
-  void add(N *to, const N *more) const { tiles::finish_row(to, to, static_cast<const N *>(nullptr), more, size, false); }
 
   int64_t blocks, size;
   at::Tensor sums;

@@ -93,7 +93,6 @@ void tokens_backward(const Samples &s, const at::Tensor &grad, const at::Tensor 
   BlockSums<N> sums(s.blocks(), s.d);
   const tiles::NormRows<S> norm{s.d, nullptr, s.d, x.data_ptr<S>(), nullptr, scale.data_ptr<N>(), shift.data_ptr<N>(), mean.data_ptr<N>(), rstd.data_ptr<N>(),
                                 nullptr, found.x.data_ptr<S>(), nullptr, nullptr, nullptr};
-  const auto add = [](N *to, const N *more, int64_t count) { tiles::finish_row(to, to, static_cast<const N *>(nullptr), more, count, false); };
   over_blocks(s.blocks(), 1, piece<N>(most) + piece<S>(most), [&](int64_t block, int64_t, Scratch &memory) {
     const int64_t i = block * Samples::TOGETHER, count = std::min(Samples::TOGETHER, s.n - i);
     N *dy = memory.take<N>(most), *sum = sums.begin(block);
@@ -101,10 +100,10 @@ void tokens_backward(const Samples &s, const at::Tensor &grad, const at::Tensor 
     for (int64_t b = 0; b < s.batch; b++) {
       if (i == 0) {
         kernels::scale_into(dy, pg + s.place(b, -1), s.d, N(1));
-        add(table, dy, s.d);
+        add_to(table, dy, s.d);
       }
       kernels::scale_into(dy, pg + s.place(b, i), count * s.d, N(1));
-      add(table + (1 + i) * s.d, dy, count * s.d);
+      add_to(table + (1 + i) * s.d, dy, count * s.d);
       auto some = norm;
       const int64_t row = b * s.n + i;
       some.x += row * s.d, some.mean += row, some.rstd += row, some.dx += row * s.d;

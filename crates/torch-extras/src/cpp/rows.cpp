@@ -111,8 +111,7 @@ public:
     const N *from = more.template data_ptr<N>();
     if (cut.parts > 1)
       over_blocks(m * n, SOME, 0, [&](int64_t first, int64_t last, Scratch &) {
-        for (int64_t part = 0; part + 1 < cut.parts; part++)
-          tiles::finish_row(to + first, to + first, static_cast<const N *>(nullptr), from + part * m * n + first, last - first, false);
+        for (int64_t part = 0; part + 1 < cut.parts; part++) add_to(to + first, from + part * m * n + first, last - first);
       });
     return sum;
   }
